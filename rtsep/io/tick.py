@@ -1,0 +1,219 @@
+"""One device period: the compiled step that every clock owner calls, from an audio callback or a compiled loop.
+
+`tick` moves frames from the device into the input ring and from the output ring to the device, advances the stream's clock and wakes
+the worker. It takes no lock, allocates nothing, and never touches the interpreter.
+
+The engine is always driven by one clock. A device that only plays has no input here: a *source* fills the input ring by itself. A
+driver without outputs (null, free) has its frames passed on to a *sink* ring, if there is one.
+"""
+
+# mypy: disable-error-code="no-untyped-def, misc"
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import carray, njit, types
+
+from rtsep.dsp.ring import Ring, ring_fill, ring_read, ring_space, ring_write
+from rtsep.io.clock import Semaphore, now_ns, post, sleep_us
+from rtsep.native import float_pointer, int_pointer, load_acquire, store_release
+
+# Layout of the context; the first eight are written by the tick alone.
+CLOCK, STAMP, PERIOD, UNDERRUNS, OVERRUNS, BAD_SAMPLES, TICKS, LOST = range(8)
+OPEN, FREEWHEEL = 16, 17
+INPUT_RING, OUTPUT_RING, SINK_RING, SEMAPHORE, CHANNELS, BLOCK, TIMES, SCRATCH = range(32, 40)
+CONTEXT_SIZE = 64
+
+#: Frames that one pass of a tick moves; a larger period takes several passes.
+BLOCK_FRAMES = 1024
+#: Durations of the newest ticks that are kept for the statistics.
+TIMES_KEPT = 4096
+#: Longest time for which a freewheeling tick waits for the worker.
+_FREEWHEEL_WAIT_NS = 10_000_000_000
+
+
+@njit(nogil=True, cache=True)
+def _take(ctx, block, in0, in1, stride, done, count):
+    """Device input to input ring; NaN and Inf become 0 and are counted."""
+    channels = block.shape[1]
+    left = carray(float_pointer(in0), (done + count) * stride)
+    right = carray(float_pointer(in1 if in1 != 0 else in0), (done + count) * stride)
+    bad = 0
+    for i in range(count):
+        a = left[(done + i) * stride]
+        b = right[(done + i) * stride]
+        if not math.isfinite(a):
+            a = np.float32(0.0)
+            bad += 1
+        if not math.isfinite(b):
+            b = np.float32(0.0)
+            bad += 1
+        if channels == 2:
+            block[i, 0] = a
+            block[i, 1] = b
+        else:
+            block[i, 0] = a if in1 == 0 else np.float32(0.5) * (a + b)
+    if bad:
+        store_release(ctx, BAD_SAMPLES, ctx[BAD_SAMPLES] + bad)
+    if ring_write(carray(int_pointer(ctx[INPUT_RING]), 40), block, count) < count:
+        store_release(ctx, OVERRUNS, ctx[OVERRUNS] + 1)
+
+
+@njit(nogil=True, cache=True)
+def _give(block, channels, out0, out1, stride, done, count):
+    """Block to device output: mono goes to both channels, stereo to a mono device as its mean."""
+    left = carray(float_pointer(out0), (done + count) * stride)
+    right = carray(float_pointer(out1 if out1 != 0 else out0), (done + count) * stride)
+    for i in range(count):
+        a = block[i, 0]
+        b = block[i, channels - 1]
+        if out1 != 0:
+            left[(done + i) * stride] = a
+            right[(done + i) * stride] = b
+        else:
+            left[(done + i) * stride] = a if channels == 1 else np.float32(0.5) * (a + b)
+
+
+@njit(nogil=True, cache=True)
+def _await(ctx, ring, frames):
+    """Freewheel only: wait until `frames` frames can be read, the stream closes, or ten seconds are over."""
+    limit = now_ns(ctx[SCRATCH]) + _FREEWHEEL_WAIT_NS
+    while ring_fill(ring) < frames and load_acquire(ctx, OPEN) != 0 and now_ns(ctx[SCRATCH]) < limit:
+        sleep_us(20)
+
+
+@njit(nogil=True, cache=True)
+def _await_space(ctx, ring, frames):
+    """Freewheel only: wait likewise until the sink has room."""
+    limit = now_ns(ctx[SCRATCH]) + _FREEWHEEL_WAIT_NS
+    while ring_space(ring) < frames and load_acquire(ctx, OPEN) != 0 and now_ns(ctx[SCRATCH]) < limit:
+        sleep_us(20)
+
+
+_TICK = types.int64(types.intp, types.intp, types.intp, types.int64, types.intp, types.intp, types.int64, types.int64)
+
+
+@njit(_TICK, nogil=True, cache=True)
+def tick(context, in0, in1, in_stride, out0, out1, out_stride, frames):
+    """Move `frames` frames in and out [audio thread].
+
+    Parameters
+    ----------
+    context : address
+        `StreamContext.address`.
+    in0, in1 : address of float32
+        First sample of the left and right input; `in0` 0: the device has no input, `in1` 0: it has one channel.
+    in_stride : int
+        Distance between two frames of one channel, in samples (1 for separate buffers, the channel count where interleaved).
+    out0, out1 : address of float32
+        Likewise for the output; 0: the frames go to the sink ring only.
+    out_stride : int
+        As `in_stride`.
+    frames : int
+        Frames of this period.
+
+    Returns
+    -------
+    int
+        1 while the stream is open, else 0 (the output was silence).
+    """
+    ctx = carray(int_pointer(context), CONTEXT_SIZE)
+    scratch = ctx[SCRATCH]
+    began = now_ns(scratch)
+    opened = load_acquire(ctx, OPEN)
+    channels = ctx[CHANNELS]
+    block = carray(float_pointer(ctx[BLOCK]), (BLOCK_FRAMES, channels))
+    done = 0
+    while done < frames:
+        count = min(frames - done, BLOCK_FRAMES)
+        if opened != 0:
+            if in0 != 0:
+                _take(ctx, block, in0, in1, in_stride, done, count)
+            store_release(ctx, CLOCK, ctx[CLOCK] + count)
+        if opened != 0 and ctx[OUTPUT_RING] != 0:
+            output = carray(int_pointer(ctx[OUTPUT_RING]), 40)
+            if load_acquire(ctx, FREEWHEEL) != 0:
+                post(ctx[SEMAPHORE])
+                _await(ctx, output, count)
+            got = ring_read(output, block, count)
+            if got < count:
+                store_release(ctx, UNDERRUNS, ctx[UNDERRUNS] + 1)
+                store_release(ctx, LOST, ctx[LOST] + count - got)
+        else:
+            got = 0
+        for i in range(got, count):
+            for c in range(channels):
+                block[i, c] = 0.0
+        if out0 != 0:
+            _give(block, channels, out0, out1, out_stride, done, count)
+        if opened != 0 and ctx[SINK_RING] != 0:
+            sink = carray(int_pointer(ctx[SINK_RING]), 40)
+            if load_acquire(ctx, FREEWHEEL) != 0:
+                _await_space(ctx, sink, count)
+            ring_write(sink, block, count)
+        done += count
+    ended = now_ns(scratch)
+    if opened != 0:
+        ctx[PERIOD] = frames
+        store_release(ctx, STAMP, began)
+        times = carray(int_pointer(ctx[TIMES]), TIMES_KEPT)
+        times[ctx[TICKS] % TIMES_KEPT] = ended - began
+        store_release(ctx, TICKS, ctx[TICKS] + 1)
+        post(ctx[SEMAPHORE])
+    return 1 if opened != 0 else 0
+
+
+class StreamContext:
+    """Memory that a driver's callback works on; built by the engine, given to the driver as an address.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the engine, 1 or 2.
+    input_ring : Ring
+        Written by the tick where the driver has inputs, else by a source.
+    output_ring : Ring
+        Read by the tick.
+    semaphore : Semaphore
+        Posted once a tick: the worker waits on it.
+    sink_ring : Ring, optional
+        Gets a copy of all that is played.
+    """
+
+    def __init__(self, channels: int, input_ring: Ring, output_ring: Ring, semaphore: Semaphore, sink_ring: Ring | None = None) -> None:
+        self.words = np.zeros(CONTEXT_SIZE, dtype=np.int64)
+        self._times = np.zeros(TIMES_KEPT, dtype=np.int64)
+        self._scratch = np.zeros(2, dtype=np.int64)
+        self._block = np.zeros((BLOCK_FRAMES, channels), dtype=np.float32)
+        self._keep = (input_ring, output_ring, semaphore, sink_ring)
+        self.words[CHANNELS] = channels
+        self.words[INPUT_RING] = input_ring.address
+        self.words[OUTPUT_RING] = output_ring.address
+        self.words[SINK_RING] = sink_ring.address if sink_ring else 0
+        self.words[SEMAPHORE] = semaphore.address
+        self.words[BLOCK] = self._block.ctypes.data
+        self.words[TIMES] = self._times.ctypes.data
+        self.words[SCRATCH] = self._scratch.ctypes.data
+
+    @property
+    def address(self) -> int:
+        """What `tick` takes."""
+        return self.words.ctypes.data
+
+    def open(self) -> None:
+        """Let sound through from the next tick on [any thread]."""
+        self.words[OPEN] = 1
+
+    def close(self) -> None:
+        """Silence from the next tick on [any thread]."""
+        self.words[OPEN] = 0
+
+    def set_freewheel(self, on: bool) -> None:
+        """Ticks wait for the worker instead of meeting a deadline [any thread but the audio thread]."""
+        self.words[FREEWHEEL] = int(on)
+
+    def tick_ms(self) -> np.ndarray:
+        """Durations of the newest ticks in milliseconds, unordered [any thread]."""
+        return self._times[: min(int(self.words[TICKS]), TIMES_KEPT)] / 1e6

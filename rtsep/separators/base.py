@@ -1,0 +1,164 @@
+"""What a separator is: spectrum in, vocal mask out, one hop at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtsep.errors import UsageError, nearest
+from rtsep.spec import StreamSpec
+
+Spectrum = NDArray[np.complex64]
+Mask = NDArray[np.float32]
+
+#: Time in which a changed parameter reaches its new value.
+RAMP_MS = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One parameter of a separator.
+
+    Parameters
+    ----------
+    name : str
+        As in ``--set NAME=VALUE``.
+    unit : str
+        ``"hz"``, ``"db"``, ``"ms"``, ``""`` for a bare number, ``"switch"`` for 0 or 1, ``"choice"`` for an index into `choices`.
+    low, high : float
+        Range, both ends included.
+    default : float
+        Value at start.
+    help : str
+        One line: what it does and what a higher value means.
+    choices : tuple of str
+        Names of the values of a ``"choice"``.
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    default: float
+    help: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def stepped(self) -> bool:
+        """True where a value between two others has no meaning (switches and choices are not ramped)."""
+        return self.unit in ("switch", "choice")
+
+    def parse(self, text: str | float | bool) -> float:
+        """Value of a text such as ``"120"``, ``"on"`` or a choice's name; `UsageError` if it is not one or out of range."""
+        word = str(text).strip().lower()
+        if word in self.choices:
+            return float(self.choices.index(word))
+        if self.unit == "switch" and word in ("on", "true", "yes", "off", "false", "no"):
+            return float(word in ("on", "true", "yes"))
+        allowed = " or ".join(self.choices) if self.choices else f"{self.low:g} to {self.high:g} {self.unit}".strip()
+        try:
+            value = float(word)
+        except ValueError:
+            raise UsageError(f"parameter {self.name}={text} is not understood: {allowed} is") from None
+        if not self.low <= value <= self.high or (self.stepped and value != int(value)):
+            raise UsageError(f"parameter {self.name}={text} is not possible: {allowed} is")
+        return value
+
+
+class Parameters:
+    """Values of a separator's parameters: targets set by any thread, ramped by the inference thread.
+
+    Parameters
+    ----------
+    params : tuple of Param
+        What there is to set.
+    """
+
+    def __init__(self, params: tuple[Param, ...]) -> None:
+        self.params = {p.name: p for p in params}
+        self._index = {p.name: i for i, p in enumerate(params)}
+        self._target = np.array([p.default for p in params], dtype=np.float64)
+        self._span = np.array([np.inf if p.stepped else p.high - p.low for p in params], dtype=np.float64)
+        #: Current values in the order of `params`; read by the inference thread.
+        self.values = self._target.copy()
+        self._delta = np.zeros_like(self.values)
+        self._step = self._span.copy()
+
+    def set(self, name: str, value: str | float | bool) -> None:
+        """Set the target of a parameter; any thread. `UsageError` for an unknown name or a value out of range."""
+        if name not in self.params:
+            raise UsageError(f"unknown parameter '{name}': {nearest(name, self.params)}")
+        self._target[self._index[name]] = self.params[name].parse(value)
+
+    def get(self, name: str) -> float:
+        """Target value of a parameter; any thread."""
+        return float(self._target[self._index[name]])
+
+    def prepare(self, hop_ms: float) -> None:
+        """Set the ramp's step for a hop of `hop_ms` and jump to the targets."""
+        self._step[:] = self._span * min(1.0, hop_ms / RAMP_MS)
+        self.values[:] = self._target
+
+    def ramp(self) -> bool:
+        """Move `values` one hop towards the targets [inference thread, no allocation]; True if any value changed."""
+        np.subtract(self._target, self.values, out=self._delta)
+        if not self._delta.any():
+            return False
+        np.minimum(self._delta, self._step, out=self._delta)
+        np.negative(self._step, out=self._step)
+        np.maximum(self._delta, self._step, out=self._delta)
+        np.negative(self._step, out=self._step)
+        self.values += self._delta
+        return True
+
+
+class Separator(ABC):
+    """A plug-in that estimates, hop by hop, how much of each bin is voice.
+
+    Subclasses set `name`, `summary` and `PARAMS`. The engine calls `prepare` once [main thread], then `process` once per hop
+    [inference thread], `reset` between streams. A separator knows nothing of threads, devices or files.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    PARAMS: ClassVar[tuple[Param, ...]] = ()
+
+    def __init__(self) -> None:
+        self.params = Parameters(self.PARAMS)
+
+    @property
+    def latency(self) -> int:
+        """Look-ahead in frames of sound, a multiple of the hop; known after `prepare`."""
+        return 0
+
+    def required_hop(self, samplerate: int) -> int | None:
+        """Hop in frames that this separator needs at `samplerate`; None if it takes any."""
+        return None
+
+    def supported_samplerates(self) -> tuple[int, ...]:
+        """Engine rates in Hz that it was made for; empty if it takes any (the engine resamples to the nearest)."""
+        return ()
+
+    @abstractmethod
+    def prepare(self, spec: StreamSpec) -> None:
+        """Allocate everything for `spec`; `UsageError` or `ModelError` if it cannot run so [main thread]."""
+
+    @abstractmethod
+    def process(self, spectrum: Spectrum, mask: Mask) -> None:
+        """Write the vocal mask for the frame that came `latency` ago [inference thread; no allocation, lock, log or wait].
+
+        Parameters
+        ----------
+        spectrum : ndarray of complex64, shape (channels, bins)
+            Newest spectrum of the mixture, unnormalised.
+        mask : ndarray of float32, shape (channels, bins)
+            To be filled with 0 (music) to 1 (voice).
+        """
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget the past, as after `prepare` [main thread, stream stopped]."""
