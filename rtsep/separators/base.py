@@ -49,7 +49,7 @@ class Param:
 
     @property
     def stepped(self) -> bool:
-        """True where a value between two others has no meaning (switches and choices are not ramped)."""
+        """True where a person cannot ask for a value between two others (switches and choices)."""
         return self.unit in ("switch", "choice")
 
     def parse(self, text: str | float | bool) -> float:
@@ -82,7 +82,8 @@ class Parameters:
         self.params = {p.name: p for p in params}
         self._index = {p.name: i for i, p in enumerate(params)}
         self._target = np.array([p.default for p in params], dtype=np.float64)
-        self._span = np.array([np.inf if p.stepped else p.high - p.low for p in params], dtype=np.float64)
+        # A switch is ramped from 0 to 1 too: the separator cross-fades between its two states. Only choices jump.
+        self._span = np.array([np.inf if p.unit == "choice" else p.high - p.low for p in params], dtype=np.float64)
         #: Current values in the order of `params`; read by the inference thread.
         self.values = self._target.copy()
         self._delta = np.zeros_like(self.values)
@@ -101,6 +102,10 @@ class Parameters:
     def prepare(self, hop_ms: float) -> None:
         """Set the ramp's step for a hop of `hop_ms` and jump to the targets."""
         self._step[:] = self._span * min(1.0, hop_ms / RAMP_MS)
+        self.settle()
+
+    def settle(self) -> None:
+        """Jump to the targets."""
         self.values[:] = self._target
 
     def ramp(self) -> bool:
@@ -123,12 +128,14 @@ class Separator(ABC):
     [inference thread], `reset` between streams. A separator knows nothing of threads, devices or files.
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
+    name: str
+    summary: str
     PARAMS: ClassVar[tuple[Param, ...]] = ()
 
     def __init__(self) -> None:
         self.params = Parameters(self.PARAMS)
+        #: Lines for the user that are no errors, such as why a GPU is not used; filled by `prepare`.
+        self.notes: list[str] = []
 
     @property
     def latency(self) -> int:

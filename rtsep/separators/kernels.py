@@ -1,0 +1,65 @@
+"""Compiled pieces that the masks of several separators share [inference thread; no allocation]."""
+
+# mypy: disable-error-code="no-untyped-def, misc"
+
+from __future__ import annotations
+
+from numba import njit
+
+from rtsep.separators.base import Param
+
+#: Ratio of the frequencies between which a guard fades.
+GUARD_SLOPE = 1.5
+
+BASS = Param(
+    "bass",
+    "hz",
+    0.0,
+    1000.0,
+    120.0,
+    "everything below stays in the music (kick, bass); higher keeps more of the low end",
+)
+TREBLE = Param(
+    "treble",
+    "hz",
+    1000.0,
+    24000.0,
+    16000.0,
+    "everything above stays in the music (cymbals, air); lower keeps more of the high end",
+)
+STRENGTH = Param(
+    "strength",
+    "",
+    0.25,
+    4.0,
+    1.0,
+    "how doubtful bins are shared: above 1 more of them go to the voice, below 1 to the music",
+)
+
+
+@njit("float64(float64)", cache=True, nogil=True)
+def fade(x):
+    """Smooth step from 0 at ``x <= 0`` to 1 at ``x >= 1``; NaN stays NaN."""
+    if x <= 0.0:
+        return 0.0
+    if x >= 1.0:
+        return 1.0
+    return x * x * (3.0 - 2.0 * x)
+
+
+@njit("float64(float64, float64, float64)", cache=True, nogil=True)
+def guard(hz, bass, treble):
+    """Share of a bin at `hz` that may be voice: 1 from `bass` to `treble`, 0 beyond a fade of `GUARD_SLOPE` on both sides."""
+    if hz < bass:
+        return fade((hz * GUARD_SLOPE - bass) / (bass * (GUARD_SLOPE - 1.0)))
+    if hz > treble:
+        return fade((treble * GUARD_SLOPE - hz) / (treble * (GUARD_SLOPE - 1.0)))
+    return 1.0
+
+
+@njit("float64(float64, float64)", cache=True, nogil=True)
+def strengthen(share, strength):
+    """``share ** (1 / strength)`` for a share of 0 to 1, at no cost for a strength of 1; NaN stays NaN."""
+    if strength == 1.0:
+        return share
+    return share ** (1.0 / strength)
