@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rtsep.native import float_pointer, load_acquire, store_release
 
 # Layout of the control array.
-_WRITE, _READ, _DATA, _CAPACITY, _CHANNELS, _SIZE = 0, 16, 32, 33, 34, 40
+_WRITE, _ARRIVAL, _READ, _DATA, _CAPACITY, _CHANNELS, _SIZE = 0, 1, 16, 32, 33, 34, 40
 
 Control = types.Array(types.int64, 1, "C")
 Block = types.Array(types.float32, 2, "C")
@@ -83,6 +83,22 @@ def ring_skip(ring, frames):  # type: ignore[no-untyped-def]
 def ring_read(ring, block, frames):  # type: ignore[no-untyped-def]
     """Take up to `frames` of the oldest frames into `block` (frames, channels); returns how many there were [consumer]."""
     return ring_skip(ring, ring_peek(ring, block, frames))
+
+
+@njit(types.void(Control, types.int64), nogil=True, cache=True)
+def ring_arrived(ring, nanoseconds):  # type: ignore[no-untyped-def]
+    """Note the monotonic time of the newest write, for matching clocks [producer, after `ring_write`]."""
+    store_release(ring, _ARRIVAL, nanoseconds)
+
+
+@njit(types.UniTuple(types.int64, 2)(Control), nogil=True, cache=True)
+def ring_distance(ring):  # type: ignore[no-untyped-def]
+    """Fill in frames and the time that `ring_arrived` noted with the newest of them [consumer]."""
+    while True:
+        arrival = load_acquire(ring, _ARRIVAL)
+        fill = ring_fill(ring)
+        if load_acquire(ring, _ARRIVAL) == arrival:
+            return fill, arrival
 
 
 class Ring:

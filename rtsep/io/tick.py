@@ -20,8 +20,8 @@ from rtsep.dsp.ring import Ring, ring_fill, ring_read, ring_space, ring_write
 from rtsep.io.clock import Semaphore, now_ns, post, sleep_us
 from rtsep.native import float_pointer, int_pointer, load_acquire, store_release
 
-# Layout of the context; the first eight are written by the tick alone.
-CLOCK, STAMP, PERIOD, UNDERRUNS, OVERRUNS, BAD_SAMPLES, TICKS, LOST = range(8)
+# Layout of the context; the first nine are written by the tick alone.
+CLOCK, STAMP, PERIOD, UNDERRUNS, OVERRUNS, BAD_SAMPLES, TICKS, LOST, OVERRUN_FRAMES = range(9)
 OPEN, FREEWHEEL = 16, 17
 INPUT_RING, OUTPUT_RING, SINK_RING, SEMAPHORE, CHANNELS, BLOCK, TIMES, SCRATCH = range(32, 40)
 CONTEXT_SIZE = 64
@@ -57,8 +57,10 @@ def _take(ctx, block, in0, in1, stride, done, count):
             block[i, 0] = a if in1 == 0 else np.float32(0.5) * (a + b)
     if bad:
         store_release(ctx, BAD_SAMPLES, ctx[BAD_SAMPLES] + bad)
-    if ring_write(carray(int_pointer(ctx[INPUT_RING]), 40), block, count) < count:
+    written = ring_write(carray(int_pointer(ctx[INPUT_RING]), 40), block, count)
+    if written < count:
         store_release(ctx, OVERRUNS, ctx[OVERRUNS] + 1)
+        store_release(ctx, OVERRUN_FRAMES, ctx[OVERRUN_FRAMES] + count - written)
 
 
 @njit(nogil=True, cache=True)

@@ -1,0 +1,153 @@
+"""The inference thread: spectra in, masks out, in order; a separator that fails is bypassed and tried again."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+from numba import njit, types
+
+from rtsep.engine import realtime
+from rtsep.engine.chain import Chain
+from rtsep.engine.histogram import Histogram, count_duration
+from rtsep.engine.worker import FAULT, MASKED, PUBLISHED, RUN, SKIPPED
+from rtsep.io.clock import Semaphore, post, wait_until
+from rtsep.native import load_acquire, store_release
+
+#: Time for which a separator stays bypassed after its first failure; doubled at each further one, up to the last.
+_RETRY_S, _RETRY_MOST_S = 0.5, 8.0
+#: Time without failure after which the first of them counts again.
+_FORGIVE_S = 30.0
+#: How often the thread looks whether it should end.
+_NAP_S = 0.1
+
+_Mask = types.Array(types.float32, 2, "C")
+_Words = types.Array(types.int64, 1, "C")
+
+
+@njit(types.int64(_Words, types.int64, types.intp, types.int64), nogil=True, cache=True)
+def _await_spectrum(words, done, semaphore, deadline_ns):  # type: ignore[no-untyped-def]
+    """Number of spectra published, once it is above `done`, or at the deadline."""
+    while load_acquire(words, PUBLISHED) <= done and load_acquire(words, RUN) != 0:
+        if wait_until(semaphore, deadline_ns) == 0:
+            break
+    return load_acquire(words, PUBLISHED)
+
+
+@njit(types.void(_Words, types.int64, types.int64), nogil=True, cache=True)
+def _set(words, index, value):  # type: ignore[no-untyped-def]
+    """Release store, callable from Python."""
+    store_release(words, index, value)
+
+
+@njit(types.boolean(_Mask), nogil=True, cache=True)
+def _finite(mask):  # type: ignore[no-untyped-def]
+    """Whether no value of the mask is NaN or infinite."""
+    total = np.float32(0.0)
+    for c in range(mask.shape[0]):
+        for b in range(mask.shape[1]):
+            total += mask[c, b] * np.float32(0.0)
+    return total == 0.0
+
+
+class Inference:
+    """Runs the separator of a chain in a thread of its own.
+
+    Parameters
+    ----------
+    chain : Chain
+        Its separator is called here and nowhere else while the stream runs.
+    words : ndarray of int64
+        Shared with the worker.
+    mask_ready, spectrum_ready : Semaphore
+        Posted by this thread and by the worker.
+
+    Attributes
+    ----------
+    times : Histogram
+        Duration of each call of the separator.
+    fault : str
+        Why the separator is bypassed; empty while it works.
+    faults : int
+        Number of failures since the start.
+    """
+
+    def __init__(self, chain: Chain, words: np.ndarray, mask_ready: Semaphore, spectrum_ready: Semaphore) -> None:
+        self.times = Histogram()
+        self.fault = ""
+        self.faults = 0
+        self._chain = chain
+        self._words = words
+        self._mask_ready = mask_ready
+        self._spectrum_ready = spectrum_ready
+        # Views made once: indexing an array makes a new object.
+        self._spectra = list(chain.memory.spectra)
+        self._masks = list(chain.memory.masks)
+        self._retry_at = 0.0
+        self._retry_s = _RETRY_S
+        self._failed_at = -np.inf
+        self._thread = threading.Thread(target=self._run, name="rtsep-inference", daemon=True)
+
+    def start(self) -> None:
+        """Begin [main thread]."""
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end after `RUN` was cleared; False if the separator is still stuck in a call [main thread]."""
+        self._spectrum_ready.post()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        realtime.raise_priority(realtime.INFERENCE)
+        words, slots = self._words, len(self._masks)
+        spectrum_ready, mask_ready = self._spectrum_ready.address, self._mask_ready.address
+        counts = self.times.counts
+        index = 0
+        while words[RUN]:
+            published = _await_spectrum(words, index, spectrum_ready, time.monotonic_ns() + int(_NAP_S * 1e9))
+            if published <= index:
+                continue
+            if published - index > slots // 2:
+                # Far behind: the oldest spectra are about to be overwritten.
+                _set(words, SKIPPED, int(words[SKIPPED]) + published - 1 - index)
+                index = published - 1
+            began = time.monotonic_ns()
+            self._process(index, slots)
+            count_duration(counts, time.monotonic_ns() - began)
+            index += 1
+            _set(words, MASKED, index)
+            post(mask_ready)
+
+    def _process(self, index: int, slots: int) -> None:
+        """Fill the mask of one spectrum; the last mask again where the separator fails or is on hold."""
+        mask, last = self._masks[index % slots], self._masks[(index - 1) % slots]
+        if self.fault:
+            if time.monotonic() < self._retry_at:
+                mask[:] = last
+                return
+            self._chain.separator.reset()
+        why = ""
+        try:
+            self._chain.separator.process(self._spectra[index % slots], mask)
+            if not _finite(mask):
+                why = "its mask is not finite"
+        except Exception as error:  # any failure of a plug-in must leave the sound going
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+        if why:
+            mask[:] = last
+            self._fail(why)
+        elif self.fault:
+            self.fault = ""
+            _set(self._words, FAULT, 0)
+
+    def _fail(self, why: str) -> None:
+        """Bypass the separator for a while, longer each time."""
+        now = time.monotonic()
+        self._retry_s = _RETRY_S if now - self._failed_at > _FORGIVE_S else min(2 * self._retry_s, _RETRY_MOST_S)
+        self._failed_at = now
+        self._retry_at = now + self._retry_s
+        self.faults += 1
+        self.fault = f"separator {self._chain.separator.name} failed: {why}"
+        _set(self._words, FAULT, 1)
