@@ -1,0 +1,204 @@
+"""JACK (and PipeWire's JACK): one client with named ports that follows the server's rate, period and freewheel mode.
+
+JACK-Client opens, names and connects. What JACK's own threads run is in `jack_callbacks`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import time
+from typing import Any
+
+import numpy as np
+
+from rtsep.errors import DeviceError
+from rtsep.io import jack_callbacks as words
+from rtsep.io.base import Driver
+from rtsep.io.jack_client import connect_client, pipewire_latency, select_ports
+from rtsep.io.tick import CONTEXT_SIZE, FREEWHEEL
+
+#: Longest time to wait for the server's first cycle, after which the period is known for sure.
+_SETTLE_S = 1.0
+_CAPTURE_LATENCY, _PLAYBACK_LATENCY = 0, 1
+
+
+class JackDriver(Driver):
+    """A JACK client that ticks the engine once a cycle.
+
+    Parameters
+    ----------
+    client_name : str
+        Name in the graph.
+    inputs, outputs : int
+        Ports wanted, 0 to 2 each. Where a pattern (or the default) finds a single port, one port is made.
+    connect_in, connect_out : str, optional
+        ``[jack:]CLIENT[:PORT]`` to connect to, "none" to leave the ports alone; default: the first physical ports.
+    server : str, optional
+        Name of the server.
+    blocksize : int, optional
+        Period in frames (at 48 kHz) that PipeWire is asked for; a JACK server decides for itself.
+
+    Attributes
+    ----------
+    name : str
+        The client's name as the server gave it, known after `open`.
+    """
+
+    def __init__(
+        self,
+        client_name: str = "rtsep",
+        inputs: int = 2,
+        outputs: int = 2,
+        connect_in: str | None = None,
+        connect_out: str | None = None,
+        server: str | None = None,
+        blocksize: int | None = None,
+    ) -> None:
+        self.name = client_name
+        self._wanted = (client_name, inputs, outputs, connect_in, connect_out)
+        self._server = server
+        self._wish = f"{blocksize}/48000" if blocksize else None
+        self._client: Any = None
+        self._state = np.zeros(words.WORDS, dtype=np.int64)
+
+    def open(self) -> None:
+        """Join the graph and connect; silence until `start` [main thread].
+
+        The client runs from here on, since only a running graph tells the period for sure (PipeWire decides it when a
+        client joins).
+
+        Raises
+        ------
+        DeviceError
+            Without libjack, server, or the ports that were asked for.
+        """
+        self.stop()
+        name, inputs, outputs, connect_in, connect_out = self._wanted
+        with pipewire_latency(self._wish):
+            jack, self._client, self._library = connect_client(name, self._server)
+        self._state[:] = 0
+        try:
+            self.name = self._client.name
+            sources = self._find(connect_in, is_output=True) if inputs else []
+            targets = self._find(connect_out, is_input=True) if outputs else []
+            self.inputs = min(inputs, len(sources)) if sources else inputs
+            self.outputs = min(outputs, len(targets)) if targets else outputs
+            ins = [self._client.inports.register(f"in_{i + 1}") for i in range(self.inputs)]
+            outs = [self._client.outports.register(f"out_{i + 1}") for i in range(self.outputs)]
+            self._install(ins, outs)
+            self._client.activate()
+            for source, port in zip(sources, ins, strict=False):
+                self._client.connect(source, port)
+            for port, target in zip(outs, targets, strict=False):
+                self._client.connect(port, target)
+            self._settle()
+        except jack.JackError as error:
+            self.stop()
+            raise DeviceError(f"JACK: {error}") from None
+        except DeviceError:
+            self.stop()
+            raise
+        self.input_latency_frames = max((self._latency(port, _CAPTURE_LATENCY) for port in ins), default=0)
+        self.output_latency_frames = max((self._latency(port, _PLAYBACK_LATENCY) for port in outs), default=0)
+
+    def start(self, context: int) -> None:
+        """Tick with `context` from the next cycle on [main thread].
+
+        The word FREEWHEEL of the context follows the server's mode.
+        """
+        stream = (ctypes.c_int64 * CONTEXT_SIZE).from_address(context)
+        stream[FREEWHEEL] = int(self._state[words.FREEWHEELING])
+        self._state[words.XRUNS] = 0
+        self._state[words.CONTEXT] = context
+
+    def stop(self) -> None:
+        """Leave the graph; close the context first, or a freewheeling cycle waits for its sound [main thread]."""
+        if self._client is None:
+            return
+        client, self._client = self._client, None
+        self._state[words.CONTEXT] = 0
+        if not self._state[words.DOWN]:
+            with contextlib.suppress(Exception):
+                client.deactivate()
+        client.close()
+
+    @property
+    def lost(self) -> str:
+        """Why the client must be opened anew: the server is gone or has changed its period or rate [any thread]."""
+        if self._client is None:
+            return ""
+        if self._state[words.DOWN]:
+            return "the JACK server has gone or has dropped the client"
+        if self._state[words.BLOCKSIZE] != self.blocksize:
+            return f"the JACK server changed its block size to {self._state[words.BLOCKSIZE]} frames"
+        if self._state[words.SAMPLERATE] != self.samplerate:
+            return f"the JACK server changed its rate to {self._state[words.SAMPLERATE]} Hz"
+        return ""
+
+    @property
+    def xruns(self) -> int:
+        """Cycles that the server reports as late or lost, for any client of the graph [any thread]."""
+        return int(self._state[words.XRUNS])
+
+    @property
+    def freewheeling(self) -> bool:
+        """True while the server runs as fast as its clients can [any thread]."""
+        return bool(self._state[words.FREEWHEELING])
+
+    def _find(self, pattern: str | None, **direction: bool) -> list[str]:
+        """Full names of the ports to connect to."""
+        if pattern == "none":
+            return []
+        found = [
+            port.name
+            for port in self._client.get_ports(is_audio=True, is_physical=pattern is None, **direction)
+            if not self._client.owns(port)
+        ]
+        if pattern is not None:
+            return select_ports(found, pattern)
+        return [name for name in found if name.rpartition(":")[0] == found[0].rpartition(":")[0]]
+
+    def _install(self, ins: list[Any], outs: list[Any]) -> None:
+        """Fill the shared words and hand the compiled callbacks to JACK."""
+        state, library = self._state, self._library
+        client = ctypes.c_void_p(self._pointer(self._client))
+        state[words.GET_BUFFER] = ctypes.cast(library.jack_port_get_buffer, ctypes.c_void_p).value or 0
+        for first, ports in ((words.IN, ins), (words.OUT, outs)):
+            for i, port in enumerate(ports):
+                state[first + i] = self._pointer(port)
+        state[words.BLOCKSIZE] = self._client.blocksize
+        state[words.SAMPLERATE] = self._client.samplerate
+        arg = ctypes.c_void_p(state.ctypes.data)
+        for install, callback in (
+            (library.jack_set_process_callback, words.on_process),
+            (library.jack_set_xrun_callback, words.on_xrun),
+            (library.jack_set_buffer_size_callback, words.on_blocksize),
+            (library.jack_set_sample_rate_callback, words.on_samplerate),
+            (library.jack_set_freewheel_callback, words.on_freewheel),
+            (library.jack_on_info_shutdown, words.on_shutdown),
+        ):
+            install(client, ctypes.c_void_p(callback.address), arg)
+
+    def _settle(self) -> None:
+        """Wait for the first cycles, then take over rate and period."""
+        limit = time.monotonic() + _SETTLE_S
+        while self._state[words.CYCLES] < 2 and time.monotonic() < limit:
+            time.sleep(0.005)
+        if self._state[words.CYCLES] > 0:
+            self._state[words.BLOCKSIZE] = self._state[words.FRAMES]
+        self.blocksize = int(self._state[words.BLOCKSIZE])
+        self.samplerate = int(self._state[words.SAMPLERATE])
+
+    def _latency(self, port: Any, mode: int) -> int:
+        """Largest latency in frames that JACK reports between `port` and the outside."""
+        limits = (ctypes.c_uint32 * 2)()
+        self._library.jack_port_get_latency_range(ctypes.c_void_p(self._pointer(port)), mode, limits)
+        return int(limits[1])
+
+    @staticmethod
+    def _pointer(thing: Any) -> int:
+        """C pointer of a ``jack.Client`` or port."""
+        import jack
+
+        return int(jack._ffi.cast("intptr_t", thing._ptr))
