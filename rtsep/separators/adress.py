@@ -18,8 +18,9 @@ SOFT_EDGE = 0.15
 def adress_mask(spectrum, values, bin_hz, mask):
     """Share of each bin whose azimuth lies in the window; the same mask for both channels.
 
-    With A the louder and B the quieter channel, ``|B - g A|`` is least at ``g = Re(A B*) / |A|^2``, clipped to 0..1: the null that the paper
-    finds on a grid of g, in closed form. Azimuth is ``1 - g`` towards the louder side; what is left at the null tells how pure the bin is.
+    With A the louder and B the quieter channel, ``|B - g A|`` is least at ``g = Re(A B*) / |A|^2``, clipped to 0..1:
+    the null that the paper finds on a grid of g, in closed form. Azimuth is ``1 - g`` towards the louder side; what
+    is left at the null tells how pure the bin is.
     """
     position, width, binary, bass, treble, strength = values
     right = spectrum.shape[0] - 1
@@ -52,9 +53,9 @@ def adress_mask(spectrum, values, bin_hz, mask):
 class Adress(Separator):
     """Vocals are the bins whose azimuth lies in a window around a position.
 
-    The soft mask fades at the edges of the window and shares a bin by how much of it the null cancels; the binary mask takes the whole bin or
-    nothing. The guards keep the low and the high end in the music. Mono sound comes from position 0 alone: everything between the guards
-    is voice if the window holds 0, nothing is if not.
+    The soft mask fades at the edges of the window and shares a bin by how much of it the null cancels; the binary
+    mask takes the whole bin or nothing. The guards keep the low and the high end in the music. Mono sound comes from
+    position 0 alone: everything between the guards is voice if the window holds 0, nothing is if not.
 
     Source: D. Barry, B. Lawlor, E. Coyle, "Sound source separation: azimuth discrimination and resynthesis", DAFx 2004.
     """

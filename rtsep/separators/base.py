@@ -28,7 +28,8 @@ class Param:
     name : str
         As in ``--set NAME=VALUE``.
     unit : str
-        ``"hz"``, ``"db"``, ``"ms"``, ``""`` for a bare number, ``"switch"`` for 0 or 1, ``"choice"`` for an index into `choices`.
+        ``"hz"``, ``"db"``, ``"ms"``, ``""`` for a bare number, ``"switch"`` for 0 or 1, ``"choice"`` for an index
+        into `choices`.
     low, high : float
         Range, both ends included.
     default : float
@@ -53,7 +54,10 @@ class Param:
         return self.unit in ("switch", "choice")
 
     def parse(self, text: str | float | bool) -> float:
-        """Value of a text such as ``"120"``, ``"on"`` or a choice's name; `UsageError` if it is not one or out of range."""
+        """Value of a text such as ``"120"``, ``"on"`` or a choice's name.
+
+        `UsageError` if it is not one or out of range.
+        """
         word = str(text).strip().lower()
         if word in self.choices:
             return float(self.choices.index(word))
@@ -124,8 +128,8 @@ class Parameters:
 class Separator(ABC):
     """A plug-in that estimates, hop by hop, how much of each bin is voice.
 
-    Subclasses set `name`, `summary` and `PARAMS`. The engine calls `prepare` once [main thread], then `process` once per hop
-    [inference thread], `reset` between streams. A separator knows nothing of threads, devices or files.
+    Subclasses set `name`, `summary` and `PARAMS`. The engine calls `prepare` once [main thread], then `process` once
+    per hop [inference thread], `reset` between streams. A separator knows nothing of threads, devices or files.
     """
 
     name: str
@@ -156,7 +160,7 @@ class Separator(ABC):
 
     @abstractmethod
     def process(self, spectrum: Spectrum, mask: Mask) -> None:
-        """Write the vocal mask for the frame that came `latency` ago [inference thread; no allocation, lock, log or wait].
+        """Write the vocal mask for the frame of `latency` ago [inference thread; no allocation, lock, log or wait].
 
         Parameters
         ----------

@@ -49,7 +49,7 @@ def fade(x):
 
 @njit("float64(float64, float64, float64)", cache=True, nogil=True)
 def guard(hz, bass, treble):
-    """Share of a bin at `hz` that may be voice: 1 from `bass` to `treble`, 0 beyond a fade of `GUARD_SLOPE` on both sides."""
+    """Share of a bin at `hz` that may be voice: 1 from `bass` to `treble`, 0 beyond a fade on both sides."""
     if hz < bass:
         return fade((hz * GUARD_SLOPE - bass) / (bass * (GUARD_SLOPE - 1.0)))
     if hz > treble:

@@ -34,9 +34,10 @@ def midside_mask(spectrum, values, bin_hz, mask):
 class MidSide(Separator):
     """Vocals are what is common to left and right, between two guards.
 
-    The ratio of side ``L - R`` to mid ``L + R`` of a bin says how far off-centre it lies: 0 in the middle, 1 for one side only. A soft
-    mask over this ratio takes the middle. The bass guard keeps the low end, which is in the middle too, in the music; the treble
-    guard does so for cymbals. Mono sound has no sides: everything between the guards counts as voice.
+    The ratio of side ``L - R`` to mid ``L + R`` of a bin says how far off-centre it lies: 0 in the middle, 1 for one
+    side only. A soft mask over this ratio takes the middle. The bass guard keeps the low end, which is in the middle
+    too, in the music; the treble guard does so for cymbals. Mono sound has no sides: everything between the guards
+    counts as voice.
 
     Source: the L - R method that everybody knows from hardware and forums, as a time-frequency mask after C. Avendano,
     "Frequency-domain source identification and manipulation in stereo mixes", WASPAA 2003.

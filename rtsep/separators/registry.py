@@ -1,7 +1,8 @@
 """Where separators come from: built in, from other packages, and from model folders.
 
-Names are looked up in this order: built-in separators, the user's model folders (``$XDG_DATA_HOME/rtsep/models``), the bundled models, and
-entry points of group ``rtsep.separators`` of installed packages. Nothing is imported before it is asked for. [main thread]
+Names are looked up in this order: built-in separators, the user's model folders (``$XDG_DATA_HOME/rtsep/models``),
+the bundled models, and entry points of group ``rtsep.separators`` of installed packages. Nothing is imported before
+it is asked for. [main thread]
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ def create(name_or_path: str, *, device: str = "auto", cuda_graph: bool = False,
     Parameters
     ----------
     name_or_path : str
-        A name of `names`, with an argument after a colon where the separator takes one (``"delay:4"``), or the path of a model folder.
+        A name of `names`, with an argument after a colon where the separator takes one (``"delay:4"``), or the path
+        of a model folder.
     device : {"auto", "cpu", "cuda"}
         Where the net of a model folder runs; other separators do not heed it.
     cuda_graph : bool
@@ -127,7 +129,8 @@ def create(name_or_path: str, *, device: str = "auto", cuda_graph: bool = False,
     if name in points:
         return _construct(name, _load_plug_in(points[name]), argument, options)
     raise UsageError(
-        f"unknown separator '{name_or_path}': {nearest(name, [*BUILT_IN, *models, *points])}, or the path of a model folder"
+        f"unknown separator '{name_or_path}': {nearest(name, [*BUILT_IN, *models, *points])}, "
+        f"or the path of a model folder"
     )
 
 

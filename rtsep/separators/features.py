@@ -1,0 +1,122 @@
+"""What nets see of a spectrum, and how their masks are laid over it: a fixed list of kinds, named in manifests.
+
+A kind is one class here: it says the shapes of the net's input and mask, writes the input, and spreads the mask over
+channels and bins. All memory is allocated when it is made; `write` and `spread` are compiled [inference thread; no
+allocation].
+"""
+
+# mypy: disable-error-code="no-untyped-def, misc"
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from rtsep.dsp.denormals import flush_denormals
+from rtsep.errors import ModelError, nearest
+from rtsep.separators.base import Mask, Spectrum
+from rtsep.separators.kernels import strengthen
+
+Tensor = NDArray[np.float32]
+
+
+class Feature(Protocol):
+    """One kind of features."""
+
+    def __init__(self, bins: int) -> None: ...
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the net's input."""
+
+    @property
+    def mask_shape(self) -> tuple[int, ...]:
+        """Shape of the net's mask."""
+
+    def write(self, spectrum: Spectrum, tensor: Tensor) -> None:
+        """Write the net's input for a spectrum of shape (channels, bins)."""
+
+    def spread(self, tensor: Tensor, gain: float, binary: float, threshold: float, strength: float, mask: Mask) -> None:
+        """Write `mask`, of shape (channels, bins), from the net's.
+
+        Parameters
+        ----------
+        tensor : ndarray
+            The net's mask.
+        gain : float
+            Factor on all of it, 0 to 1.
+        binary : float
+            Cross-fade from the soft mask (0) to the binary one (1), which is 1 where the net's mask is above
+            `threshold`.
+        threshold : float
+            Of the binary mask.
+        strength : float
+            The soft mask is taken to the power of ``1 / strength``.
+        mask : ndarray
+            To be filled; NaN of the net stay NaN.
+        """
+
+
+class MidMagnitude:
+    """``mid_magnitude``: magnitude of the mean over channels, shape (1, bins); one mask (1, bins) for all channels.
+
+    Above the net's highest bin its mask goes on (``extend = "hold"``).
+    """
+
+    def __init__(self, bins: int) -> None:
+        self.input_shape = (1, bins)
+        self.mask_shape = (1, bins)
+
+    def write(self, spectrum: Spectrum, tensor: Tensor) -> None:
+        """See `Feature`."""
+        mid_magnitude(spectrum, tensor)
+
+    def spread(self, tensor: Tensor, gain: float, binary: float, threshold: float, strength: float, mask: Mask) -> None:
+        """See `Feature`."""
+        hold_mask(tensor, gain, binary, threshold, strength, mask)
+
+
+KINDS: dict[str, type[Feature]] = {"mid_magnitude": MidMagnitude}
+
+
+def make(kind: str, bins: int) -> Feature:
+    """Features of a kind for so many bins; `ModelError` with the known kinds if it is none of them."""
+    if kind not in KINDS:
+        raise ModelError(f"features of kind '{kind}' are unknown to this version of rtsep: {nearest(kind, KINDS)}")
+    return KINDS[kind](bins)
+
+
+@njit("void(complex64[:, ::1], float32[:, ::1])", cache=True, nogil=True)
+def mid_magnitude(spectrum, tensor):
+    """``tensor[0] = |mean over channels of spectrum|`` for the first bins.
+
+    Leaves the thread with denormals off for the net.
+    """
+    flush_denormals()
+    last = spectrum.shape[0] - 1
+    for k in range(tensor.shape[1]):
+        mid = np.float32(0.5) * (spectrum[0, k] + spectrum[last, k])
+        tensor[0, k] = np.sqrt(mid.real * mid.real + mid.imag * mid.imag)
+
+
+@njit("void(float32[:, ::1], float64, float64, float64, float64, float32[:, ::1])", cache=True, nogil=True)
+def hold_mask(tensor, gain, binary, threshold, strength, mask):
+    """The net's mask, shaped and gated, for all channels; bins above the net's hold its highest one."""
+    bins = tensor.shape[1]
+    share = 0.0
+    for k in range(mask.shape[1]):
+        if k < bins:
+            net = float(tensor[0, k])
+            if net < 0.0:  # comparisons leave NaN as it is, min and max would not
+                net = 0.0
+            elif net > 1.0:
+                net = 1.0
+            share = (1.0 - binary) * strengthen(net, strength)
+            if binary > 0.0 and net > threshold:
+                share += binary
+            share *= gain
+        for channel in range(mask.shape[0]):
+            mask[channel, k] = share

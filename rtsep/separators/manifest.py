@@ -1,0 +1,232 @@
+"""The manifest of a model folder: what the host must know of a net, read and checked.
+
+A model folder holds ``manifest.toml``, the file of the net and ``CARD.md``. Everything that the manifest does not say
+the host does not assume; everything that it does not know it refuses by name. [main thread]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import msgspec
+
+from rtsep.errors import ModelError, nearest
+
+NAME = "manifest.toml"
+
+
+class File(msgspec.Struct, frozen=True):
+    """``[file]``: the net's file.
+
+    Parameters
+    ----------
+    name : str
+        Name of a file in the model's folder.
+    sha256 : str
+        Its checksum, 64 hexadecimal digits.
+    opset : int
+        ONNX operator set that it was exported with.
+    """
+
+    name: str
+    sha256: str
+    opset: int
+
+
+class Transform(msgspec.Struct, frozen=True):
+    """``[transform]``: the filterbank that the net was trained with.
+
+    Parameters
+    ----------
+    samplerates : list of int
+        Engine rates in Hz that it works at.
+    window, hop, synthesis : int
+        Analysis window, step and synthesis window in frames; `synthesis` is twice `hop`.
+    """
+
+    samplerates: list[int]
+    window: int
+    hop: int
+    synthesis: int
+
+
+class Features(msgspec.Struct, frozen=True):
+    """``[features]``: what the net sees of a spectrum.
+
+    Parameters
+    ----------
+    kind : str
+        One of `rtsep.separators.features.KINDS`.
+    bins : int
+        Number of bins, from bin 0.
+    """
+
+    kind: str
+    bins: int
+
+
+class Tensors(msgspec.Struct, frozen=True):
+    """``[tensors]``: names of the net's inputs and outputs, apart from the state.
+
+    Parameters
+    ----------
+    input, mask : str
+        Features in, mask out.
+    vad : str or None
+        Output of shape (1, 1): probability of voice in the masked frame.
+    extend : {"hold"}
+        What bins above the net's get: the mask of its highest bin.
+    lookahead : int
+        The mask is for the frame that came so many hops ago.
+    """
+
+    input: str
+    mask: str
+    vad: str | None = None
+    extend: Literal["hold"] = "hold"
+    lookahead: int = 0
+
+
+class State(msgspec.Struct, frozen=True):
+    """``[[state]]``: a float32 tensor carried from each call to the next, zero at first.
+
+    Parameters
+    ----------
+    input, output : str
+        Its names.
+    shape : list of int
+        Its shape.
+    """
+
+    input: str
+    output: str
+    shape: list[int]
+
+
+class Default(msgspec.Struct, frozen=True):
+    """``[[parameters]]``: the value that a parameter has at start with this net.
+
+    Parameters
+    ----------
+    name : str
+        Parameter of the separator.
+    default : float
+        Value.
+    """
+
+    name: str
+    default: float
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """All of ``manifest.toml``.
+
+    Parameters
+    ----------
+    format : int
+        Version of the manifest's own form: 1.
+    name, summary, license : str
+        Name of the model, what it is in one line, licence of the weights.
+    file, transform, features, tensors, state, parameters
+        The tables above.
+    """
+
+    format: Literal[1]
+    name: str
+    summary: str
+    license: str
+    file: File
+    transform: Transform
+    features: Features
+    tensors: Tensors
+    state: list[State] = []
+    parameters: list[Default] = []
+
+
+def read(folder: Path) -> Manifest:
+    """Read and check the manifest of a model folder.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, is not TOML, lacks a key, has an unknown one, or has a value that makes no sense.
+    """
+    path = folder / NAME
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"no model in {folder}: {NAME} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid TOML: {error}") from error
+    _refuse_unknown(path, table, Manifest, "")
+    try:
+        manifest = msgspec.convert(table, Manifest)
+    except msgspec.ValidationError as error:
+        raise ModelError(f"{path}: {str(error).replace('Object', 'the table').replace('$.', '')}") from error
+    _refuse_nonsense(path, manifest)
+    return manifest
+
+
+def read_file(folder: Path, manifest: Manifest) -> bytes:
+    """Bytes of the net's file, once its checksum is seen to be right.
+
+    `ModelError` if it is not, or if there is no such file.
+    """
+    path = folder / manifest.file.name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"model {manifest.name}: {path} cannot be read ({error.strerror})") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != manifest.file.sha256.lower():
+        raise ModelError(
+            f"model {manifest.name}: {path} is damaged or another file: its SHA-256 is {found[:12]}..., "
+            f"the manifest wants {manifest.file.sha256[:12]}...; fetch or export the model again"
+        )
+    return data
+
+
+def _refuse_unknown(path: Path, table: Mapping[str, Any], kind: type[msgspec.Struct], where: str) -> None:
+    hints = get_type_hints(kind)
+    for key, value in table.items():
+        if key not in hints:
+            raise ModelError(f"{path}: unknown key '{where}{key}': {nearest(key, hints)}")
+        inner = next((t for t in (hints[key], *get_args(hints[key])) if _is_struct(t)), None)
+        for item in value if isinstance(value, list) else [value]:
+            if inner is not None and isinstance(item, dict):
+                _refuse_unknown(path, item, inner, f"{where}{key}.")
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _refuse_nonsense(path: Path, m: Manifest) -> None:
+    hop, window = m.transform.hop, m.transform.window
+    tensors = [m.tensors.input, m.tensors.mask, *([m.tensors.vad] if m.tensors.vad is not None else [])]
+    tensors += [name for state in m.state for name in (state.input, state.output)]
+    rules = {
+        f"file.name '{m.file.name}' is not the name of a file in this folder": Path(m.file.name).name == m.file.name,
+        f"file.sha256 '{m.file.sha256}' is not 64 hexadecimal digits": _is_sha256(m.file.sha256),
+        "transform.samplerates is empty or holds one outside 8000 to 192000 Hz": m.transform.samplerates
+        and all(8000 <= rate <= 192000 for rate in m.transform.samplerates),
+        f"transform.hop {hop} is not a power of two from 16 to 1024": hop in (16, 32, 64, 128, 256, 512, 1024),
+        f"transform.window {window} is not a power of two of at least 2 x hop": window >= 2 * hop
+        and not window & (window - 1),
+        f"transform.synthesis {m.transform.synthesis} is not 2 x hop": m.transform.synthesis == 2 * hop,
+        f"features.bins {m.features.bins} is not from 1 to window // 2 + 1": 1 <= m.features.bins <= window // 2 + 1,
+        f"tensors.lookahead {m.tensors.lookahead} is not from 0 to 256 hops": 0 <= m.tensors.lookahead <= 256,
+        "two tensors have the same name": len(set(tensors)) == len(tensors),
+        "a state's shape is empty or holds a size below 1": all(s.shape and min(s.shape) >= 1 for s in m.state),
+    }
+    for fault, fine in rules.items():
+        if not fine:
+            raise ModelError(f"{path}: {fault}")
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text.lower())

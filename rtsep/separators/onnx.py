@@ -1,0 +1,162 @@
+"""Any neural separator: a model folder run by ONNX Runtime."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from rtsep.errors import ModelError, UsageError, nearest
+from rtsep.separators import features, manifest
+from rtsep.separators.base import Mask, Param, Parameters, Separator, Spectrum
+from rtsep.separators.gate import Gate
+from rtsep.separators.kernels import STRENGTH
+from rtsep.separators.session import Net, check_tensors, open_session
+from rtsep.spec import StreamSpec
+
+DEVICES = ("auto", "cpu", "cuda")
+
+MASK_PARAMS = (
+    STRENGTH,
+    Param("binary", "switch", 0.0, 1.0, 0.0, "on: a bin is wholly voice or wholly music; off: the net's soft mask"),
+    Param("threshold", "", 0.0, 1.0, 0.5, "mask from which a bin is voice where binary is on; higher takes less"),
+)
+VAD_PARAMS = (
+    Param("vad_gate", "switch", 0.0, 1.0, 1.0, "on: nothing is taken as voice while the net hears nobody sing"),
+    Param(
+        "vad_threshold", "", 0.0, 1.0, 0.5, "probability of voice from which the gate opens; higher opens less often"
+    ),
+    Param(
+        "gate_attack_ms", "ms", 0.0, 500.0, 10.0, "time in which the gate opens; higher is smoother, cuts into onsets"
+    ),
+    Param(
+        "gate_release_ms", "ms", 0.0, 3000.0, 250.0, "time in which the gate closes; higher keeps more of the reverb"
+    ),
+)
+
+
+class OnnxSeparator(Separator):
+    """A net from a model folder, whose manifest says all that the host knows of it.
+
+    The manifest is read at once; the net's file is read, checked and opened in `prepare`.
+
+    Parameters
+    ----------
+    folder : Path or str
+        Holds ``manifest.toml`` and the net's file.
+    device : {"auto", "cpu", "cuda"}
+        ``auto`` takes CUDA where ONNX Runtime has it. Where CUDA was wanted and does not work, the net runs on the
+        CPU and `notes` says why.
+    cuda_graph : bool
+        On CUDA, replay the net as one graph.
+
+    Raises
+    ------
+    UsageError
+        If `device` is none of the three.
+    ModelError
+        If the manifest is missing or not understood.
+    """
+
+    def __init__(self, folder: Path | str, device: str = "auto", cuda_graph: bool = False) -> None:
+        if device not in DEVICES:
+            raise UsageError(f"unknown device '{device}': {nearest(device, DEVICES)}")
+        self.folder = Path(folder)
+        self.manifest = manifest.read(self.folder)
+        self.name = self.manifest.name
+        self.summary = self.manifest.summary
+        super().__init__()
+        self._has_vad = self.manifest.tensors.vad is not None
+        self.params = Parameters(self._with_defaults(MASK_PARAMS + (VAD_PARAMS if self._has_vad else ())))
+        self._device = device
+        self._cuda_graph = cuda_graph
+        self._feature = features.make(self.manifest.features.kind, self.manifest.features.bins)
+        self._gate = Gate()
+        self._net: Net | None = None
+        #: Where the net runs, ``"cpu"`` or ``"cuda"``; known after `prepare`.
+        self.runs_on = "cpu"
+
+    def _with_defaults(self, params: tuple[Param, ...]) -> tuple[Param, ...]:
+        """Parameters with the manifest's own defaults."""
+        found = {param.name: param for param in params}
+        for wanted in self.manifest.parameters:
+            where = f"{self.folder / manifest.NAME}"
+            if wanted.name not in found:
+                raise ModelError(f"{where}: unknown parameter '{wanted.name}': {nearest(wanted.name, found)}")
+            try:
+                value = found[wanted.name].parse(wanted.default)
+            except UsageError as error:
+                raise ModelError(f"{where}: {error}") from error
+            found[wanted.name] = replace(found[wanted.name], default=value)
+        return tuple(found.values())
+
+    @property
+    def latency(self) -> int:
+        """Look-ahead in frames."""
+        return self.manifest.tensors.lookahead * self.manifest.transform.hop
+
+    def required_hop(self, samplerate: int) -> int | None:
+        """Hop that the net was trained with, in frames."""
+        return self.manifest.transform.hop
+
+    def supported_samplerates(self) -> tuple[int, ...]:
+        """Engine rates that the net was trained for, in Hz."""
+        return tuple(self.manifest.transform.samplerates)
+
+    def prepare(self, spec: StreamSpec) -> None:
+        """Open the net, check it against the manifest, bind its buffers and warm it up [main thread].
+
+        Raises
+        ------
+        UsageError
+            If the net was not made for `spec`.
+        ModelError
+            If ONNX Runtime is missing, or the file is missing, damaged, or not what the manifest says.
+        """
+        transform = self.manifest.transform
+        for what, found, wanted in (
+            ("samplerate", spec.samplerate, transform.samplerates),
+            ("window", spec.window, [transform.window]),
+            ("hop", spec.hop, [transform.hop]),
+        ):
+            if found not in wanted:
+                allowed = " or ".join(str(value) for value in wanted)
+                raise UsageError(f"separator {self.name} does not run at {what} {found}: {allowed} is what it needs")
+        if self._net is None:
+            data = manifest.read_file(self.folder, self.manifest)
+            session, on_cuda = open_session(self.manifest, data, self._device, self._cuda_graph, self.notes)
+            check_tensors(self.manifest, session, self._feature)
+            self._net = Net(self.manifest, session, self._feature, on_cuda, self._cuda_graph)
+            self.runs_on = "cuda" if on_cuda else "cpu"
+        self._hop_ms = spec.hop_ms
+        self.params.prepare(spec.hop_ms)
+        self._net.warm_up()
+        self.reset()
+
+    def process(self, spectrum: Spectrum, mask: Mask) -> None:
+        """Run the net on `spectrum` and fill `mask` [inference thread]; both arrays C-contiguous.
+
+        NaN of the net stay in the mask.
+        """
+        net = self._net
+        assert net is not None, "prepare comes before process"
+        self.params.ramp()
+        self._feature.write(spectrum, net.input)
+        net.run()
+        strength, binary, threshold = self.params.values[:3]
+        self._feature.spread(net.mask, self._gain(net), binary, threshold, strength, mask)
+
+    def _gain(self, net: Net) -> float:
+        """Gain of the voice gate for this hop."""
+        if net.vad is None:
+            return 1.0
+        on, threshold, attack_ms, release_ms = self.params.values[3:]
+        voice = float(net.vad[0, 0])
+        gain = self._gate.step(voice, threshold, attack_ms / self._hop_ms, release_ms / self._hop_ms)
+        return 1.0 - on * (1.0 - gain)
+
+    def reset(self) -> None:
+        """Zero the net's state, close the gate and jump to the wanted parameters."""
+        if self._net is not None:
+            self._net.reset()
+        self._gate.reset()
+        self.params.settle()

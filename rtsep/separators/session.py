@@ -1,0 +1,227 @@
+"""ONNX Runtime sessions: opened on the CPU or a GPU, checked against the manifest, run with state and bound buffers."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtsep.errors import ModelError
+from rtsep.separators.features import Feature
+from rtsep.separators.manifest import Manifest
+
+WARM_UP_RUNS = 8
+CUDA = "CUDAExecutionProvider"
+
+
+def onnxruntime() -> ModuleType:
+    """The onnxruntime module; `ModelError` that names the extra to install if it is missing."""
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise ModelError(
+            f"neural separators need ONNX Runtime ({error}): pip install 'rtsep[cpu]', or 'rtsep[gpu]' for CUDA"
+        ) from error
+    return ort
+
+
+def open_session(manifest: Manifest, data: bytes, device: str, cuda_graph: bool, notes: list[str]) -> tuple[Any, bool]:
+    """Open a session for a net.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        For messages.
+    data : bytes
+        The net's file.
+    device : {"auto", "cpu", "cuda"}
+        ``auto`` takes CUDA where ONNX Runtime has it. A GPU that was wanted but does not work is a note, and the CPU
+        is used.
+    cuda_graph : bool
+        Capture the net as a CUDA graph.
+    notes : list of str
+        One line is appended if the CPU is used though a GPU was wanted.
+
+    Returns
+    -------
+    session : onnxruntime.InferenceSession
+    on_cuda : bool
+        Whether it runs on CUDA.
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime is missing or refuses the file.
+    """
+    ort = onnxruntime()
+    if device != "cpu":
+        session, reason = _open_cuda(ort, data, cuda_graph)
+        if session is not None:
+            return session, True
+        if device == "cuda" or CUDA in ort.get_available_providers():
+            notes.append(f"CUDA is not used: {reason}; {manifest.name} runs on the CPU")
+    try:
+        return ort.InferenceSession(data, _options(ort), providers=["CPUExecutionProvider"]), False
+    except Exception as error:  # ONNX Runtime has no common root of its errors
+        raise ModelError(
+            f"model {manifest.name}: onnxruntime {ort.__version__} refuses {manifest.file.name} "
+            f"(opset {manifest.file.opset}): {_first_line(error)}"
+        ) from error
+
+
+def _options(ort: ModuleType) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 4  # errors come as exceptions; the same text on stderr would be said twice
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # Heeded on the first session of the process alone, and for threads started after it; see also dsp/denormals.py.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    return options
+
+
+def _open_cuda(ort: ModuleType, data: bytes, cuda_graph: bool) -> tuple[Any, str]:
+    """Session on CUDA and an empty reason, or None and the reason why there is none."""
+    if CUDA not in ort.get_available_providers():
+        return None, f"onnxruntime {ort.__version__} is built without it (pip install 'rtsep[gpu]' in place of [cpu])"
+    # TF32 would round products to 10 bits: a mask must not depend on where it was computed.
+    settings = {"enable_cuda_graph": "1" if cuda_graph else "0", "use_tf32": "0"}
+    ort.set_default_logger_severity(4)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            if hasattr(ort, "preload_dlls"):
+                ort.preload_dlls()
+            session = ort.InferenceSession(data, _options(ort), providers=[(CUDA, settings), "CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has no common root of its errors
+        return None, _first_line(error)
+    finally:
+        ort.set_default_logger_severity(2)
+    if CUDA not in session.get_providers():
+        return None, "ONNX Runtime finds no working NVIDIA driver, CUDA or cuDNN library (see nvidia-smi)"
+    return session, ""
+
+
+def check_tensors(manifest: Manifest, session: Any, feature: Feature) -> None:
+    """Compare every input and output of the net with the manifest, in both directions.
+
+    `ModelError` that names the first difference.
+    """
+    tensors, states = manifest.tensors, manifest.state
+    inputs: dict[str, tuple[int, ...]] = {tensors.input: feature.input_shape}
+    outputs: dict[str, tuple[int, ...]] = {tensors.mask: feature.mask_shape}
+    if tensors.vad is not None:
+        outputs[tensors.vad] = (1, 1)
+    inputs |= {state.input: tuple(state.shape) for state in states}
+    outputs |= {state.output: tuple(state.shape) for state in states}
+    for side, wanted, found in (
+        ("input", inputs, {tensor.name: tensor for tensor in session.get_inputs()}),
+        ("output", outputs, {tensor.name: tensor for tensor in session.get_outputs()}),
+    ):
+        where = f"model {manifest.name}: {side}"
+        for name in found:
+            if name not in wanted:
+                raise ModelError(f"{where} '{name}' of {manifest.file.name} is not named in the manifest")
+        for name, shape in wanted.items():
+            if name not in found:
+                raise ModelError(
+                    f"{where} '{name}' of the manifest is not in {manifest.file.name} (it has: {', '.join(found)})"
+                )
+            if found[name].type != "tensor(float)":
+                raise ModelError(f"{where} '{name}' must be a tensor(float), is a {found[name].type}")
+            if tuple(found[name].shape) != shape:
+                raise ModelError(f"{where} '{name}' must have shape {shape}, has {tuple(found[name].shape)}")
+
+
+class Net:
+    """A net with its buffers and its state, all bound once.
+
+    The state lies in two sets of tensors. Even runs read the first and write the second, odd runs the other way
+    round, so nothing is copied between runs; on CUDA the state never leaves the GPU.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Names and shapes.
+    session : onnxruntime.InferenceSession
+        Open session whose tensors were checked.
+    feature : Feature
+        Shapes of input and mask.
+    on_cuda, cuda_graph : bool
+        Where the session runs, and whether it replays CUDA graphs.
+    """
+
+    def __init__(self, manifest: Manifest, session: Any, feature: Feature, on_cuda: bool, cuda_graph: bool) -> None:
+        self._ort = onnxruntime()
+        self._session = session
+        self._device = "cuda" if on_cuda else "cpu"
+        self._staged = on_cuda
+        self._copied_back = on_cuda and cuda_graph
+        #: Input of the next run, and mask and voice probability of the last one.
+        self.input: NDArray[np.float32] = np.zeros(feature.input_shape, np.float32)
+        self.mask: NDArray[np.float32] = np.zeros(feature.mask_shape, np.float32)
+        self.vad: NDArray[np.float32] | None = None if manifest.tensors.vad is None else np.zeros((1, 1), np.float32)
+
+        self._input = self._tensor(self.input)
+        outputs = {manifest.tensors.mask: self.mask}
+        if manifest.tensors.vad is not None and self.vad is not None:
+            outputs[manifest.tensors.vad] = self.vad
+        # A captured graph writes to the GPU alone; else ONNX Runtime itself brings the outputs to the CPU.
+        place = self._device if self._copied_back else "cpu"
+        self._outputs = [(name, host, self._tensor(host, place)) for name, host in outputs.items()]
+        self._zeros = [np.zeros(state.shape, np.float32) for state in manifest.state]
+        self._states = [[self._tensor(zero.copy()) for zero in self._zeros] for _ in range(2)]
+        self._runs = [self._bind(manifest, parity) for parity in range(2)]
+        self._parity = 0
+
+    def _tensor(self, host: NDArray[np.float32], place: str | None = None) -> Any:
+        """OrtValue that shares the memory of `host` on the CPU, or is a copy of it on the GPU."""
+        return self._ort.OrtValue.ortvalue_from_numpy(host, place or self._device, 0)
+
+    def _bind(self, manifest: Manifest, parity: int) -> tuple[Any, Any]:
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(manifest.tensors.input, self._input)
+        for name, _, tensor in self._outputs:
+            binding.bind_ortvalue_output(name, tensor)
+        for state, old, new in zip(manifest.state, self._states[parity], self._states[1 - parity], strict=True):
+            binding.bind_ortvalue_input(state.input, old)
+            binding.bind_ortvalue_output(state.output, new)
+        options = self._ort.RunOptions()
+        if self._copied_back:
+            options.add_run_config_entry("gpu_graph_id", str(parity + 1))
+        return binding, options
+
+    def run(self) -> None:
+        """Compute mask, voice probability and next state from `input`, with the GIL released [inference thread]."""
+        if self._staged:
+            self._input.update_inplace(self.input)
+        self._session.run_with_iobinding(*self._runs[self._parity])
+        self._parity = 1 - self._parity
+        if self._copied_back:
+            for _, host, tensor in self._outputs:
+                np.copyto(host, tensor.numpy())
+
+    def reset(self) -> None:
+        """Zero the state, so that the next run is like the first one."""
+        for states in self._states:
+            for tensor, zero in zip(states, self._zeros, strict=True):
+                tensor.update_inplace(zero)
+        self._parity = 0
+
+    def warm_up(self) -> None:
+        """Run on silence until memory, kernels and graphs are there, then reset [main thread]."""
+        self.input.fill(0.0)
+        for _ in range(WARM_UP_RUNS):
+            self.run()
+        self.reset()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,254 @@
+"""The host of neural separators, against nets of two or three operators."""
+
+from __future__ import annotations
+
+import builtins
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rtsep.errors import ModelError, UsageError
+from rtsep.separators.onnx import OnnxSeparator
+from rtsep.spec import StreamSpec
+from tests.separators import tiny
+
+SPEC = StreamSpec(48000, 2, tiny.HOP, tiny.WINDOW)
+
+
+def opened(folder: Path, spec: StreamSpec = SPEC, **options: object) -> OnnxSeparator:
+    separator = OnnxSeparator(folder, **{"device": "cpu", **options})
+    separator.prepare(spec)
+    return separator
+
+
+def run(separator: OnnxSeparator, spectra: np.ndarray) -> np.ndarray:
+    """Masks of spectra (hops, channels, bins), one by one."""
+    masks = np.empty(spectra.shape, np.float32)
+    for spectrum, mask in zip(spectra, masks, strict=True):
+        separator.process(spectrum, mask)
+    return masks
+
+
+def noise(hops: int, channels: int = 2, level: float = 0.3) -> np.ndarray:
+    draw = np.random.default_rng(1)
+    shape = (hops, channels, tiny.WINDOW // 2 + 1)
+    return (level * (draw.standard_normal(shape) + 1j * draw.standard_normal(shape))).astype(np.complex64)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_state_is_carried_and_features_are_the_mid_magnitude(tmp_path: Path, channels: int) -> None:
+    separator = opened(tiny.build(tmp_path), StreamSpec(48000, channels, tiny.HOP, tiny.WINDOW))
+    spectra = noise(20, channels)
+    masks = run(separator, spectra)
+    state = np.zeros(tiny.BINS)
+    for spectrum, mask in zip(spectra, masks, strict=True):
+        state = 0.5 * (state + np.abs(spectrum.mean(axis=0))[: tiny.BINS])
+        expected = np.concatenate([state, np.full(mask.shape[1] - tiny.BINS, state[-1])])
+        for row in mask:
+            np.testing.assert_allclose(row, np.clip(expected, 0, 1), atol=1e-6)
+
+
+def test_reset_forgets_everything(tmp_path: Path) -> None:
+    separator = opened(tiny.build(tmp_path, vad=True))
+    spectra = noise(21, level=0.6)
+    first = run(separator, spectra)
+    separator.reset()
+    np.testing.assert_array_equal(run(separator, spectra), first)
+    separator.prepare(SPEC)
+    np.testing.assert_array_equal(run(separator, spectra), first)
+
+
+def test_staged_buffers_give_the_same_masks(tmp_path: Path) -> None:
+    """The path of a GPU (input copied to it, outputs copied back), on the CPU."""
+    plain, staged = (opened(tiny.build(tmp_path / name)) for name in "ab")
+    assert staged._net is not None
+    staged._net._input = staged._net._tensor(staged._net.input.copy())
+    staged._net._outputs = [(name, host, staged._net._tensor(host.copy())) for name, host, _ in staged._net._outputs]
+    staged._net._runs = [staged._net._bind(staged.manifest, parity) for parity in range(2)]
+    staged._net._staged = staged._net._copied_back = True
+    spectra = noise(10)
+    np.testing.assert_array_equal(run(staged, spectra), run(plain, spectra))
+
+
+def test_lookahead_is_reported_in_frames(tmp_path: Path) -> None:
+    separator = opened(tiny.build(tmp_path, "previous", lookahead=1))
+    assert separator.latency == tiny.HOP
+    spectra = noise(5)
+    masks = run(separator, spectra)
+    wanted = np.clip(np.abs(spectra.mean(axis=1))[:-1, : tiny.BINS], 0, 1)
+    np.testing.assert_allclose(masks[1:, 0, : tiny.BINS], wanted, atol=1e-6)
+
+
+def test_nan_stays_in_the_mask_and_leaves_with_reset(tmp_path: Path) -> None:
+    separator = opened(tiny.build(tmp_path, "nan"))
+    plain = np.zeros((1, 2, tiny.WINDOW // 2 + 1), np.complex64)
+    assert np.isfinite(run(separator, plain)).all()
+    assert np.isnan(run(separator, plain + 1)).any()
+    assert np.isnan(run(separator, plain)).any(), "the net's state holds NaN by now"
+    for name in ("binary", "strength"):
+        separator.params.set(name, 1)
+        separator.params.settle()
+        assert np.isnan(run(separator, plain)).any()
+    separator.reset()
+    assert np.isfinite(run(separator, plain)).all()
+
+
+def test_denormals_are_zero_in_any_thread(tmp_path: Path) -> None:
+    """A thread that is older than the first session does not inherit its setting."""
+    found = []
+    go = threading.Event()
+
+    def work() -> None:
+        go.wait()
+        found.append(run(separator, np.full((3, 2, tiny.WINDOW // 2 + 1), 1e-10, np.complex64)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    separator = opened(tiny.build(tmp_path, "denormal"))
+    go.set()
+    thread.join()
+    assert (found[0] == 0).all()
+
+
+def test_voice_gate(tmp_path: Path) -> None:
+    separator = opened(tiny.build(tmp_path, vad=True))
+    hop_ms = SPEC.hop_ms
+    separator.params.set("gate_attack_ms", 4 * hop_ms)
+    separator.params.set("gate_release_ms", 10 * hop_ms)
+    separator.params.set("vad_threshold", 0.5)
+    separator.reset()
+    loud = np.full((6, 2, tiny.WINDOW // 2 + 1), 0.9, np.complex64)
+    soft = np.full((20, 2, tiny.WINDOW // 2 + 1), 0.4, np.complex64)
+    sound = np.concatenate([loud, soft])
+    gated = run(separator, sound)[:, 0, 0]
+    separator.params.set("vad_gate", "off")
+    separator.reset()
+    free = run(separator, sound)[:, 0, 0]
+    np.testing.assert_allclose(gated[:6] / free[:6], [0.25, 0.5, 0.75, 1, 1, 1], rtol=1e-5)
+    np.testing.assert_allclose(gated[6:] / free[6:], np.maximum(0, 1 - 0.1 * np.arange(1, 21)), atol=1e-5)
+
+
+def test_binary_and_strength(tmp_path: Path) -> None:
+    separator = opened(tiny.build(tmp_path))
+    spectra = noise(10)
+    soft = run(separator, spectra)
+    separator.params.set("strength", 2)
+    separator.reset()
+    np.testing.assert_allclose(run(separator, spectra), np.sqrt(soft), atol=1e-6)
+    separator.params.set("binary", "on")
+    separator.params.set("threshold", 0.3)
+    separator.reset()
+    np.testing.assert_array_equal(run(separator, spectra), soft > 0.3)
+
+
+def test_defaults_of_the_manifest(tmp_path: Path) -> None:
+    folder = tiny.build(tmp_path)
+    tiny.edit(folder, "[[state]]", '[[parameters]]\nname = "threshold"\ndefault = 0.7\n[[state]]')
+    assert OnnxSeparator(folder).params.get("threshold") == 0.7
+    tiny.edit(folder, "0.7", "7.0")
+    with pytest.raises(ModelError, match=r"threshold=7.0 is not possible: 0 to 1"):
+        OnnxSeparator(folder)
+    tiny.edit(folder, '"threshold"', '"treshold"')
+    with pytest.raises(ModelError, match="unknown parameter 'treshold': did you mean 'threshold'"):
+        OnnxSeparator(folder)
+
+
+def test_what_the_net_needs_of_the_stream(tmp_path: Path) -> None:
+    separator = OnnxSeparator(tiny.build(tmp_path))
+    assert separator.required_hop(44100) == tiny.HOP
+    assert separator.supported_samplerates() == (44100, 48000)
+    with pytest.raises(UsageError, match="tiny does not run at samplerate 96000: 44100 or 48000"):
+        separator.prepare(StreamSpec(96000, 2, tiny.HOP, tiny.WINDOW))
+    with pytest.raises(UsageError, match="does not run at hop 128: 64"):
+        separator.prepare(StreamSpec(48000, 2, 128, tiny.WINDOW))
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    folder = tiny.build(tmp_path)
+    data = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(data[:-20])
+    with pytest.raises(ModelError, match="damaged or another file: its SHA-256 is"):
+        opened(folder)
+    tiny.write_file(folder, data[:-20])
+    with pytest.raises(ModelError, match=r"onnxruntime .* refuses model.onnx \(opset 17\)"):
+        opened(folder)
+    (folder / "model.onnx").unlink()
+    with pytest.raises(ModelError, match="model.onnx cannot be read"):
+        opened(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('mask = "mask"', 'mask = "maske"', "output 'mask' of model.onnx is not named in the manifest"),
+        ('input = "state"', 'input = "memory"', "input 'state' of model.onnx is not named in the manifest"),
+        ("shape = [1, 65]", "shape = [1, 64]", r"input 'state' must have shape \(1, 64\), has \(1, 65\)"),
+        ("bins = 65", "bins = 66", r"input 'magnitude' must have shape \(1, 66\), has \(1, 65\)"),
+        ('extend = "hold"', 'vad = "vad"\nextend = "hold"', r"output 'vad' of the manifest is not in model.onnx"),
+    ],
+)
+def test_tensors_that_do_not_fit_the_manifest(tmp_path: Path, old: str, new: str, message: str) -> None:
+    folder = tiny.build(tmp_path)
+    tiny.edit(folder, old, new)
+    with pytest.raises(ModelError, match=message):
+        opened(folder)
+
+
+def test_unknown_tensor_in_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="output 'surplus' of model.onnx is not named in the manifest"):
+        opened(tiny.build(tmp_path, extra_output=True))
+
+
+def test_cuda_that_is_not_there_is_one_note(tmp_path: Path) -> None:
+    import onnxruntime
+
+    from tests.conftest import need
+
+    need("CUDAExecutionProvider" not in onnxruntime.get_available_providers(), "this ONNX Runtime has CUDA")
+    folder = tiny.build(tmp_path)
+    separator = opened(folder, device="cuda")
+    assert separator.runs_on == "cpu"
+    assert len(separator.notes) == 1
+    assert "CUDA is not used: onnxruntime" in separator.notes[0]
+    assert "\n" not in separator.notes[0]
+    assert run(separator, noise(1)).any()
+    assert opened(folder, device="auto").notes == []
+    with pytest.raises(UsageError, match="unknown device 'gpu'"):
+        opened(folder, device="gpu")
+
+
+def test_cuda_that_does_not_start_is_one_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny.build(tmp_path)
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+
+    def session(data: bytes, options: object, providers: list) -> object:
+        if providers != ["CPUExecutionProvider"]:
+            raise RuntimeError("CUDA failure 100: no CUDA-capable device is detected\nand more")
+        return real(data, options, providers=providers)
+
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    for device in ("cuda", "auto"):
+        separator = opened(folder, device=device, cuda_graph=True)
+        wanted = "CUDA is not used: CUDA failure 100: no CUDA-capable device is detected; tiny runs on the CPU"
+        assert (separator.runs_on, separator.notes) == ("cpu", [wanted])
+
+
+def test_missing_onnxruntime_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny.build(tmp_path)
+    real = builtins.__import__
+
+    def missing(name: str, *args: object, **kwargs: object) -> object:
+        if name == "onnxruntime":
+            raise ImportError("No module named 'onnxruntime'")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(ModelError, match=r"pip install 'rtsep\[cpu\]'"):
+        opened(folder)

@@ -1,0 +1,121 @@
+"""Model folders with tiny nets, built without torch."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from tests.conftest import need
+
+BINS = 65
+WINDOW = 256
+HOP = 64
+
+MANIFEST = """\
+format = 1
+name = "tiny"
+summary = "a net for tests"
+license = "MIT"
+[file]
+name = "model.onnx"
+sha256 = "{sha256}"
+opset = 17
+[transform]
+samplerates = [44100, 48000]
+window = 256
+hop = 64
+synthesis = 128
+[features]
+kind = "mid_magnitude"
+bins = 65
+[tensors]
+input = "magnitude"
+mask = "mask"
+{vad}extend = "hold"
+lookahead = {lookahead}
+[[state]]
+input = "state"
+output = "state_out"
+shape = [1, 65]
+"""
+
+
+def build(folder: Path, kind: str = "leaky", lookahead: int = 0, vad: bool = False, extra_output: bool = False) -> Path:
+    """Write a model folder.
+
+    Kinds, with x for the input: ``leaky`` (state' = (state + x) / 2, mask = state'), ``previous`` (mask = x of the call
+    before), ``nan`` (NaN from the first x = 1 on), ``denormal`` (state' = x * 1e-30, mask = state * 1e30). The mean
+    of x is the voice probability.
+    """
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        need(False, f"{error.name} is not installed")
+    h, float32 = onnx.helper, onnx.TensorProto.FLOAT
+
+    def number(name: str, value: float) -> onnx.TensorProto:
+        return onnx.numpy_helper.from_array(np.full((1, 1), value, np.float32), name)
+
+    constants = [
+        number("half", 0.5),
+        number("one", 1.0),
+        number("inf", np.inf),
+        number("small", 1e-30),
+        number("large", 1e30),
+    ]
+    nodes = {
+        "leaky": [
+            h.make_node("Add", ["state", "magnitude"], ["sum"]),
+            h.make_node("Mul", ["sum", "half"], ["state_out"]),
+            h.make_node("Identity", ["state_out"], ["mask"]),
+        ],
+        "previous": [
+            h.make_node("Identity", ["magnitude"], ["state_out"]),
+            h.make_node("Identity", ["state"], ["mask"]),
+        ],
+        "nan": [
+            h.make_node("Sub", ["magnitude", "one"], ["less"]),
+            h.make_node("Neg", ["less"], ["more"]),
+            h.make_node("Abs", ["more"], ["far"]),
+            h.make_node("Mul", ["far", "inf"], ["wild"]),
+            h.make_node("Neg", ["wild"], ["down"]),
+            h.make_node("Exp", ["down"], ["null"]),
+            h.make_node("Add", ["state", "null"], ["state_out"]),
+            h.make_node("Add", ["state_out", "half"], ["mask"]),
+        ],
+        "denormal": [
+            h.make_node("Mul", ["magnitude", "small"], ["state_out"]),
+            h.make_node("Mul", ["state", "large"], ["mask"]),
+        ],
+    }[kind]
+    outputs = [h.make_tensor_value_info(name, float32, [1, BINS]) for name in ("mask", "state_out")]
+    if vad:
+        nodes.append(h.make_node("ReduceMean", ["magnitude"], ["vad"], axes=[1], keepdims=1))
+        outputs.append(h.make_tensor_value_info("vad", float32, [1, 1]))
+    if extra_output:
+        nodes.append(h.make_node("Identity", ["magnitude"], ["surplus"]))
+        outputs.append(h.make_tensor_value_info("surplus", float32, [1, BINS]))
+    inputs = [h.make_tensor_value_info(name, float32, [1, BINS]) for name in ("magnitude", "state")]
+    graph = h.make_graph(nodes, "tiny", inputs, outputs, constants)
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder, model.SerializeToString(), 'vad = "vad"\n' if vad else "", lookahead)
+    return folder
+
+
+def write_file(folder: Path, data: bytes, vad: str = "", lookahead: int = 0) -> None:
+    """Write a net's file with the manifest that fits it."""
+    (folder / "model.onnx").write_bytes(data)
+    text = MANIFEST.format(sha256=hashlib.sha256(data).hexdigest(), vad=vad, lookahead=lookahead)
+    (folder / "manifest.toml").write_text(text)
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    """Replace a part of the manifest that must be there."""
+    path = folder / "manifest.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
