@@ -92,6 +92,8 @@ class Parameters:
         self.values = self._target.copy()
         self._delta = np.zeros_like(self.values)
         self._step = self._span.copy()
+        # Compared once per hop: views of the same memory, because an array's own comparison would allocate.
+        self._views = memoryview(self._target), memoryview(self.values)
 
     def set(self, name: str, value: str | float | bool) -> None:
         """Set the target of a parameter; any thread. `UsageError` for an unknown name or a value out of range."""
@@ -114,9 +116,10 @@ class Parameters:
 
     def ramp(self) -> bool:
         """Move `values` one hop towards the targets [inference thread, no allocation]; True if any value changed."""
-        np.subtract(self._target, self.values, out=self._delta)
-        if not self._delta.any():
+        wanted, current = self._views
+        if wanted == current:
             return False
+        np.subtract(self._target, self.values, out=self._delta)
         np.minimum(self._delta, self._step, out=self._delta)
         np.negative(self._step, out=self._step)
         np.maximum(self._delta, self._step, out=self._delta)

@@ -1,0 +1,157 @@
+"""What holds for every separator."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rtsep.separators import registry
+from rtsep.separators.base import RAMP_MS, Separator
+from rtsep.separators.gate import Gate
+from rtsep.spec import StreamSpec
+from tests.separators import tiny
+
+NAMES = [*registry.BUILT_IN, "tiny"]
+
+
+@pytest.fixture(params=NAMES)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[int], tuple[Separator, StreamSpec]]:
+    """Factory of the separator, prepared for so many channels."""
+
+    def prepared(channels: int) -> tuple[Separator, StreamSpec]:
+        spec = StreamSpec(48000, channels, tiny.HOP, tiny.WINDOW)
+        path = request.param
+        if path == "tiny":
+            path = str(tiny.build(tmp_path / "tiny", vad=True))
+        separator = registry.create(path, device="cpu")
+        separator.prepare(spec)
+        return separator, spec
+
+    return prepared
+
+
+def spectra_of(spec: StreamSpec, hops: int) -> np.ndarray:
+    draw = np.random.default_rng(4)
+    shape = (hops, spec.channels, spec.bins)
+    common = draw.standard_normal((hops, 1, spec.bins))
+    return (0.4 * (common + 0.3 * draw.standard_normal(shape) + 1j * common)).astype(np.complex64)
+
+
+def run(separator: Separator, spectra: np.ndarray) -> np.ndarray:
+    masks = np.full(spectra.shape, np.nan, np.float32)
+    for spectrum, mask in zip(spectra, masks, strict=True):
+        separator.process(spectrum, mask)
+    return masks
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_same_bits_every_time_and_masks_of_0_to_1(make: Callable, channels: int) -> None:
+    separator, spec = make(channels)
+    spectra = spectra_of(spec, 30)
+    first = run(separator, spectra)
+    assert ((first >= 0) & (first <= 1)).all()
+    separator.reset()
+    np.testing.assert_array_equal(run(separator, spectra), first)
+    other, _ = make(channels)
+    np.testing.assert_array_equal(run(other, spectra), first)
+
+
+def test_a_mask_depends_on_nothing_to_come(make: Callable) -> None:
+    separator, spec = make(2)
+    spectra = spectra_of(spec, 30)
+    first = run(separator, spectra)
+    spectra[20:] *= 3
+    separator.reset()
+    np.testing.assert_array_equal(run(separator, spectra)[:20], first[:20])
+
+
+def test_process_allocates_nothing_that_stays(make: Callable) -> None:
+    separator, spec = make(2)
+    spectra = spectra_of(spec, 1)
+    mask = np.zeros(spectra.shape[1:], np.float32)
+    for _ in range(50):
+        separator.process(spectra[0], mask)
+    tracemalloc.start()
+    try:
+        separator.process(spectra[0], mask)
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(200):
+            separator.process(spectra[0], mask)
+        now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert now - before < 200, "grows by a byte per hop"
+    assert peak - before < mask.nbytes, "an array was made"
+
+
+def test_parameters_are_ramped(make: Callable) -> None:
+    """From one end of every range to the other takes the ramp's time, and no hop does more than its share."""
+    separator, spec = make(2)
+    for name, param in separator.params.params.items():
+        separator.params.set(name, param.low)
+    separator.reset()
+    start = separator.params.values.copy()
+    for name, param in separator.params.params.items():
+        separator.params.set(name, param.high)
+    spectrum = spectra_of(spec, 1)[0]
+    mask = np.empty_like(spectrum, dtype=np.float32)
+    span = np.array([param.high - param.low for param in separator.params.params.values()])
+    hops = int(np.ceil(RAMP_MS / spec.hop_ms))
+    last = start
+    for _ in range(hops):
+        separator.process(spectrum, mask)
+        values = separator.params.values.copy()
+        assert (np.abs(values - last) <= span / hops * 1.1).all()
+        last = values
+    np.testing.assert_allclose(last, start + span, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "param", "low", "high"),
+    [
+        ("midside", "width", 0.0, 0.5),
+        ("midside", "softness", 0.02, 1.0),
+        ("midside", "bass", 0.0, 1000.0),
+        ("midside", "strength", 0.25, 4.0),
+        ("adress", "position", -1.0, 0.0),
+        ("adress", "width", 0.0, 1.0),
+        ("adress", "binary", 0.0, 1.0),
+        ("adress", "treble", 1000.0, 24000.0),
+        ("tiny", "strength", 0.25, 4.0),
+        ("tiny", "binary", 0.0, 1.0),
+        ("tiny", "vad_gate", 0.0, 1.0),
+    ],
+)
+def test_a_change_while_playing_does_not_click(tmp_path: Path, name: str, param: str, low: float, high: float) -> None:
+    """The mask of a steady sound goes from the old state to the new one in steps much smaller than the way."""
+    path = str(tiny.build(tmp_path, vad=True)) if name == "tiny" else name
+    spec = StreamSpec(48000, 2, tiny.HOP, tiny.WINDOW)
+    separator = registry.create(path, device="cpu")
+    if name == "tiny" and param != "vad_gate":
+        separator.params.set("vad_gate", "off")
+    separator.params.set(param, low)
+    separator.prepare(spec)
+    spectrum = spectra_of(spec, 1)[0] * 0.5
+    steady = np.repeat(spectrum[None], 200, axis=0)
+    run(separator, steady)
+    separator.params.set(param, high)
+    masks = run(separator, steady)
+    steps = np.abs(np.diff(masks[:, 0], axis=0))
+    way = np.abs(masks[-1] - masks[0]).max()
+    assert way > 0.2, "the parameter does something"
+    assert steps.mean(axis=1).max() < 0.1, "a hop changes the mask as a whole"
+
+
+def test_gate_moves_in_straight_lines() -> None:
+    gate = Gate()
+    assert [gate.step(0.9, 0.5, 4, 2) for _ in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert [gate.step(0.1, 0.5, 4, 2) for _ in range(3)] == [0.5, 0.0, 0.0]
+    assert gate.step(0.5, 0.5, 0, 0) == 1.0
+    assert np.isnan(gate.step(float("nan"), 0.5, 4, 4))
+    assert gate.step(0.1, 0.5, 4, 4) == 0.75
+    gate.reset()
+    assert gate.gain == 0.0
