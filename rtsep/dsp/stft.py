@@ -11,10 +11,11 @@ FFTW plans are estimated, not measured: a measured plan may differ from run to r
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
-import pyfftw
 from numba import njit, types
 from numpy.typing import NDArray
 
@@ -22,16 +23,36 @@ from rtsep.dsp.windows import asymmetric_pair
 from rtsep.native import external
 from rtsep.spec import StreamSpec
 
-_fftw = ctypes.CDLL(pyfftw.pyfftw.__file__)
+
+
+def _library() -> ctypes.CDLL:
+    """FFTW as pyfftw brings it. The package is not imported: that would import all of scipy.fft, and only the library is needed."""
+    package = importlib.util.find_spec("pyfftw")
+    if package is None or package.origin is None:
+        raise ImportError("FFTW is missing: pip install pyfftw")
+    return ctypes.CDLL(str(next(Path(package.origin).parent.glob("pyfftw.*.so"))))
+
+
+_fftw = _library()
 _forward = external(_fftw, "fftwf_execute_dft_r2c", types.void(types.intp, types.intp, types.intp))
 _inverse = external(_fftw, "fftwf_execute_dft_c2r", types.void(types.intp, types.intp, types.intp))
 _ESTIMATE = 64
+#: Bytes to which FFTW's arrays are aligned, for its vector code.
+_ALIGNMENT = 64
+
+
+def aligned(size: int, dtype: type) -> NDArray:
+    """Zeros, shape (size,), aligned for FFTW."""
+    itemsize = np.dtype(dtype).itemsize
+    memory = np.zeros(size * itemsize + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size * itemsize].view(dtype)
 
 
 @lru_cache(maxsize=8)
 def _plans(window: int) -> tuple[int, int]:
     """Addresses of the forward and inverse plan of a real transform of `window` points, kept for the life of the process."""
-    frame, bins = pyfftw.empty_aligned(window, "float32"), pyfftw.empty_aligned(window // 2 + 1, "complex64")
+    frame, bins = aligned(window, np.float32), aligned(window // 2 + 1, np.complex64)
     made = []
     for name, first, second in (("fftwf_plan_dft_r2c_1d", frame, bins), ("fftwf_plan_dft_c2r_1d", bins, frame)):
         plan = getattr(_fftw, name)
@@ -99,8 +120,8 @@ class Stft:
         self.forward_plan, self.inverse_plan = _plans(spec.window)
         self.analysis_window = analysis.astype(np.float32)
         self.synthesis_window = (synthesis[-2 * spec.hop :] / spec.window).astype(np.float32)
-        self.frame: NDArray[np.float32] = pyfftw.zeros_aligned(spec.window, "float32")
-        self.bins: NDArray[np.complex64] = pyfftw.zeros_aligned(spec.bins, "complex64")
+        self.frame: NDArray[np.float32] = aligned(spec.window, np.float32)
+        self.bins: NDArray[np.complex64] = aligned(spec.bins, np.complex64)
         self.recent = np.zeros((spec.channels, max(spec.window, history)), dtype=np.float32)
         self.tail = np.zeros((spec.channels, spec.hop), dtype=np.float32)
 
