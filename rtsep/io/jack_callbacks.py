@@ -1,4 +1,4 @@
-"""What JACK's own threads run: compiled callbacks on one array of words, so that they never meet the interpreter's lock."""
+"""What JACK's own threads run: compiled callbacks on one array of words, which never meet the interpreter's lock."""
 
 # mypy: disable-error-code="no-untyped-def, misc"
 
@@ -31,6 +31,7 @@ def port_buffer(typingctx, function, port, frames):
 
 @cfunc(types.int32(types.uint32, types.intp), cache=True)
 def on_process(frames, arg):
+    """One cycle: port buffers by address, then the tick; silence while there is no stream [audio thread]."""
     state = carray(int_pointer(arg), WORDS)
     count = types.int64(frames)
     in0 = port_buffer(state[GET_BUFFER], state[IN], count) if state[IN] != 0 else 0
@@ -52,6 +53,7 @@ def on_process(frames, arg):
 
 @cfunc(types.int32(types.intp), cache=True)
 def on_xrun(arg):
+    """Count a late or lost cycle."""
     state = carray(int_pointer(arg), WORDS)
     store_release(state, XRUNS, state[XRUNS] + 1)
     return 0
@@ -59,18 +61,21 @@ def on_xrun(arg):
 
 @cfunc(types.int32(types.uint32, types.intp), cache=True)
 def on_blocksize(frames, arg):
+    """Note the new period."""
     store_release(carray(int_pointer(arg), WORDS), BLOCKSIZE, types.int64(frames))
     return 0
 
 
 @cfunc(types.int32(types.uint32, types.intp), cache=True)
 def on_samplerate(rate, arg):
+    """Note the new rate."""
     store_release(carray(int_pointer(arg), WORDS), SAMPLERATE, types.int64(rate))
     return 0
 
 
 @cfunc(types.void(types.int32, types.intp), cache=True)
 def on_freewheel(starting, arg):
+    """Tell the stream that cycles come as fast as they are done, or no longer."""
     state = carray(int_pointer(arg), WORDS)
     store_release(state, FREEWHEELING, types.int64(starting))
     context = load_acquire(state, CONTEXT)
@@ -80,6 +85,7 @@ def on_freewheel(starting, arg):
 
 @cfunc(types.void(types.int32, types.intp, types.intp), cache=True)
 def on_shutdown(code, reason, arg):
+    """Note that the server has gone."""
     store_release(carray(int_pointer(arg), WORDS), DOWN, types.int64(1))
 
 
