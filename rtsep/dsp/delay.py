@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 TAPS = 32
 #: Shortest delay with a fraction, in frames; whole delays start at 0.
 MIN_FRACTIONAL = TAPS // 2 - 1
-#: Shape of the Kaiser window: 80 dB and more below 0.8 of the Nyquist frequency.
+#: Shape of the Kaiser window: the error of a tone is below -75 dB up to 0.8 of the Nyquist frequency.
 _BETA = 8.0
 #: Longest piece that is handled at once; longer blocks are cut.
 _PIECE = 1024
