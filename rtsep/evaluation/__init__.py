@@ -1,0 +1,1 @@
+"""Scores of separated sound against its true parts."""

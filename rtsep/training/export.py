@@ -1,0 +1,176 @@
+"""From a checkpoint to a model folder: model.onnx, manifest.toml and, where there is none, a CARD.md."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rtsep.errors import ModelError, UsageError
+from rtsep.training.augment import HOP, WINDOW
+from rtsep.training.graph import OPSET, streaming_graph
+from rtsep.training.loop import read_checkpoint
+from rtsep.training.nets.koretzky import BINS, Koretzky, NetConfig
+
+TOLERANCE = 1e-4
+LICENSE = "see CARD.md"
+
+_MANIFEST = """\
+format = 1
+name = "{name}"
+summary = "{summary}"
+license = "{license}"
+
+[file]
+name = "model.onnx"
+sha256 = "{sha256}"
+opset = {opset}
+
+[transform]
+samplerates = [44100, 48000]
+window = {window}
+hop = {hop}
+synthesis = {synthesis}
+
+[features]
+kind = "mid_magnitude"
+bins = {bins}
+
+[tensors]
+input = "magnitude"
+mask = "mask"
+vad = "vad"
+extend = "hold"
+lookahead = {lookahead}
+
+[[state]]
+input = "state"
+output = "state_out"
+shape = [1, {state}]
+"""
+
+_PARAMETER = """
+[[parameters]]
+name = "{name}"
+default = {default}
+"""
+
+_CARD = """\
+# {name}
+
+{summary}
+
+Exported from a checkpoint of `rtsep train {name}`; target {target}, {steps} of {of} steps, seed {seed}.
+Net: {net}.
+
+Nobody has written down the data, its licences and the scores of this model yet. Do so here before you pass it on.
+"""
+
+
+def restore(checkpoint: dict[str, Any]) -> Koretzky:
+    """The net of a checkpoint with the running mean of its weights, ready to infer."""
+    model = Koretzky(NetConfig.from_dict(checkpoint["net"]))
+    model.load_state_dict(checkpoint["mean"])
+    return model.eval()
+
+
+def deviation(model: Koretzky, onnx_bytes: bytes, state_size: int, frames: int = 120, seed: int = 0) -> float:
+    """Largest difference of mask or voice probability between ONNX Runtime, frame by frame, and torch, in one pass.
+
+    The test sound is noise at changing level with digital silence at the start and in the middle.
+    """
+    import onnxruntime
+
+    rng = np.random.default_rng(seed)
+    loud = 10 ** rng.uniform(-3, 2, (frames, 1))
+    magnitude = (np.abs(rng.standard_normal((frames, BINS))) * loud).astype(np.float32)
+    magnitude[:3] = 0
+    magnitude[frames // 2 : frames // 2 + 10] = 0
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
+    state = np.zeros((1, state_size), np.float32)
+    mask, vad = (x.numpy() for x in model.infer(torch.from_numpy(magnitude)))
+    worst = 0.0
+    for t in range(frames):
+        got_mask, got_vad, state = session.run(
+            ["mask", "vad", "state_out"], {"magnitude": magnitude[t : t + 1], "state": state}
+        )
+        worst = max(worst, float(np.abs(got_mask[0] - mask[t]).max()), float(np.abs(got_vad[0] - vad[t]).max()))
+    return worst
+
+
+def export(checkpoint: Path, output: Path, *, check: bool = True, overwrite: bool = False) -> Path:
+    """Write the model folder of a checkpoint and return it.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        A file of `rtsep train`.
+    output : Path
+        Folder to write: model.onnx, manifest.toml, and a plain CARD.md where there is none yet.
+    check : bool
+        Run the file frame by frame in ONNX Runtime against torch.
+    overwrite : bool
+        Replace a model that is there.
+
+    Raises
+    ------
+    UsageError
+        No such checkpoint, or a model is there and `overwrite` is not set.
+    ModelError
+        The exported file differs from torch by more than 1e-4.
+    """
+    values = read_checkpoint(checkpoint)
+    model_file, manifest = output / "model.onnx", output / "manifest.toml"
+    if (model_file.exists() or manifest.exists()) and not overwrite:
+        raise UsageError(f"{output} holds a model already: give --overwrite, or another folder")
+    model, config, name = restore(values), values["config"], values["name"]
+    proto, state = streaming_graph(model)
+    data = proto.SerializeToString()
+    if check:
+        worst = deviation(model, data, state)
+        if not worst <= TOLERANCE:
+            raise ModelError(
+                f"{checkpoint}: the exported net differs from torch by {worst:.2e}; wanted {TOLERANCE:.0e}"
+            )
+    binary = config["target"] == "binary"
+    summary = (
+        f"CNN over 25 frames (0.3 s) that draws {'a binary' if binary else 'the'} vocal mask, with a voice detector"
+    )
+    text = _MANIFEST.format(
+        name=name,
+        summary=summary,
+        license=LICENSE,
+        sha256=hashlib.sha256(data).hexdigest(),
+        opset=OPSET,
+        window=WINDOW,
+        hop=HOP,
+        synthesis=2 * HOP,
+        bins=BINS,
+        lookahead=config["lookahead"],
+        state=state,
+    )
+    text += _PARAMETER.format(name="binary", default=0.0) + _PARAMETER.format(name="threshold", default=0.5)
+    output.mkdir(parents=True, exist_ok=True)
+    for path, content in ((model_file, data), (manifest, text.encode())):
+        part = path.with_suffix(".part")
+        part.write_bytes(content)
+        part.replace(path)
+    card = output / "CARD.md"
+    if not card.exists():
+        card.write_text(
+            _CARD.format(
+                name=name,
+                summary=summary,
+                target=config["target"],
+                steps=values["step"],
+                of=config["steps"],
+                seed=config["seed"],
+                net=", ".join(f"{key} {value}" for key, value in values["net"].items()),
+            )
+        )
+    return output

@@ -1,0 +1,188 @@
+"""The streaming ONNX graph of koretzky: one frame and the state in, one mask, one voice probability and the state out.
+
+The last frames of each layer are carried in one tensor ``state`` (1, S). They are stored as the difference to what
+the layer gives for endless silence, so that a state of zeros *is* endless silence: a reset needs nothing but zeros,
+and the first frames of a stream equal those of a sequence with 24 silent frames before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch.nn import functional as F
+
+from rtsep.training.nets.koretzky import BINS, FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE, FrameNet, Koretzky, tilt
+
+OPSET = 17
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A piece of the state: `rows` past frames of a layer, shape (channels, rows, bins), and its value in silence."""
+
+    name: str
+    silence: NDArray[np.float32]  # (channels, rows, bins)
+
+
+def _rows(name: str, layer: torch.Tensor, rows: int) -> Memory:
+    """Memory of a layer from its output for silence, (1, channels, any, bins)."""
+    return Memory(name, np.repeat(layer[0, :, -1:].numpy(), rows, axis=1))
+
+
+@torch.no_grad()
+def memories(net: FrameNet, prefix: str) -> list[Memory]:
+    """What one of the nets carries from frame to frame, with the values that silence gives."""
+    x = torch.full((1, 1, 25, BINS), SILENCE)
+    first = F.leaky_relu(net.convs[0](x), LEAK)
+    second = F.max_pool2d(net.convs[1](first), (1, 3))
+    pooled = F.leaky_relu(F.max_pool2d(second, (3, 1), stride=1), LEAK)
+    third = F.leaky_relu(net.convs[2](pooled), LEAK)
+    fourth = F.max_pool2d(net.convs[3](third), (1, 3))
+    return [
+        _rows(f"{prefix}_conv1", first, 2),
+        _rows(f"{prefix}_conv2", second, 2),
+        _rows(f"{prefix}_pool1", pooled, 6),
+        _rows(f"{prefix}_conv3", third, 6),
+        _rows(f"{prefix}_conv4", fourth, 6),
+    ]
+
+
+class Graph:
+    """Nodes and constants of an ONNX graph under construction."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    def add(self, op: str, inputs: list[str], output: str, **attributes: object) -> str:
+        """Append a node with one output and return its name."""
+        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(self, name: str, value: NDArray) -> str:
+        """A named constant, stored once."""
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def number(self, value: float) -> str:
+        """A float32 scalar."""
+        return self.constant(f"number_{value:g}", np.array(value, np.float32))
+
+    def shape(self, *values: int) -> str:
+        """An int64 vector."""
+        return self.constant("ints_" + "_".join(str(v) for v in values), np.array(values, np.int64))
+
+    def remember(self, memory: Memory, past: str, new: str) -> str:
+        """Past frames and the new one, (1, channels, rows + 1, bins); the newest rows go to NAME_next, (1, size)."""
+        channels, rows, bins = memory.silence.shape
+        before = self.add("Reshape", [past, self.shape(1, channels, rows, bins)], memory.name + "_past")
+        both = self.add("Concat", [before, new], memory.name + "_all", axis=2)
+        kept = self.add("Slice", [both, self.shape(1), self.shape(rows + 1), self.shape(2)], memory.name + "_kept")
+        self.add("Reshape", [kept, self.shape(1, -1)], memory.name + "_next")
+        return both
+
+
+def _frame_net(graph: Graph, net: FrameNet, prefix: str, memory: list[Memory], features: str) -> str:
+    """Features of three frames (1, 1, 3, 513) to probabilities (1, outputs)."""
+
+    def conv(index: int, x: str) -> str:
+        layer = net.convs[index]
+        name = f"{prefix}_c{index + 1}"
+        weight = graph.constant(name + "_weight", layer.weight.detach().contiguous().numpy())
+        bias = graph.constant(name + "_bias", layer.bias.detach().numpy())
+        return graph.add(
+            "Conv",
+            [x, weight, bias],
+            name,
+            kernel_shape=[3, 3],
+            dilations=list(layer.dilation),
+            pads=[0, 1, 0, 1],
+        )
+
+    def leak(x: str) -> str:
+        return graph.add("LeakyRelu", [x], x + "_leaky", alpha=LEAK)
+
+    def dense(layer: torch.nn.Linear, x: str, name: str) -> str:
+        weight = graph.constant(name + "_weight", layer.weight.detach().T.contiguous().numpy())
+        bias = graph.constant(name + "_bias", layer.bias.detach().numpy())
+        return graph.add("Gemm", [x, weight, bias], name)
+
+    def thirds(x: str, name: str) -> str:
+        return graph.add("MaxPool", [x], name, kernel_shape=[1, 3], strides=[1, 3])
+
+    past = [m.name for m in memory]
+    x = leak(conv(0, features))
+    x = conv(1, graph.remember(memory[0], past[0], x))
+    x = graph.remember(memory[1], past[1], thirds(x, prefix + "_thirds1"))
+    x = leak(graph.add("MaxPool", [x], prefix + "_p1", kernel_shape=[3, 1], strides=[1, 1]))
+    x = leak(conv(2, graph.remember(memory[2], past[2], x)))
+    x = conv(3, graph.remember(memory[3], past[3], x))
+    x = graph.remember(memory[4], past[4], thirds(x, prefix + "_thirds2"))
+    x = leak(graph.add("MaxPool", [x], prefix + "_p2", kernel_shape=[3, 1], strides=[1, 1], dilations=[3, 1]))
+    x = graph.add("Transpose", [x], prefix + "_by_bin", perm=[0, 2, 3, 1])
+    x = graph.add("Reshape", [x, graph.shape(1, -1)], prefix + "_flat")
+    x = leak(dense(net.dense, x, prefix + "_dense"))
+    return dense(net.out, x, prefix + "_logits")
+
+
+def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
+    """The ONNX model of a trained net, and the size S of its state."""
+    config = model.config
+    graph = Graph()
+    level = Memory("level", np.zeros((1, 1, 2), np.float32))
+    recent = Memory("recent", np.full((1, 2, BINS), SILENCE, np.float32))
+    of_mask, of_vad = memories(model.mask_net, "mask"), memories(model.vad_net, "vad")
+    everything = [level, recent, *of_mask, *of_vad]
+    sizes = [m.silence.size for m in everything]
+    silence = graph.constant("silence", np.concatenate([m.silence.reshape(1, -1) for m in everything], axis=1))
+    state = graph.add("Add", ["state", silence], "state_full")
+    graph.nodes.append(
+        helper.make_node("Split", [state, graph.shape(*sizes)], [m.name for m in everything], name="split", axis=1)
+    )
+    # A damaged frame must not stay in the state: NaN counts as silence, infinity as very loud.
+    clean = graph.add("Where", [graph.add("IsNaN", ["magnitude"], "is_nan"), graph.number(0.0), "magnitude"], "clean")
+    x = graph.add("Mul", [graph.add("Min", [clean, graph.number(1e6)], "bounded"), "tilt"], "tilted")
+    graph.constant("tilt", tilt().numpy()[None])
+    mean = graph.add("ReduceMean", [x], "mean", axes=[1], keepdims=1)
+    fresh = graph.add("Concat", [mean, graph.constant("one", np.ones((1, 1), np.float32))], "fresh", axis=1)
+    decayed = graph.add("Mul", ["level", graph.number(config.level_decay)], "decayed")
+    share = graph.add("Mul", [fresh, graph.number(1 - config.level_decay)], "share")
+    graph.add("Add", [decayed, share], "level_next")
+    graph.nodes.append(
+        helper.make_node("Split", ["level_next", graph.shape(1, 1)], ["total", "weight"], name="parts", axis=1)
+    )
+    running = graph.add("Div", ["total", "weight"], "running")
+    running = graph.add("Add", [running, graph.number(config.level_floor)], "level_now")
+    over = graph.add("Div", [graph.add("Mul", [x, graph.number(config.compression)], "scaled"), running], "over")
+    feature = graph.add("Log", [graph.add("Add", [over, graph.number(1.0)], "plus_one")], "log")
+    feature = graph.add("Sub", [feature, graph.number(FEATURE_MEAN)], "centred")
+    feature = graph.add("Div", [feature, graph.number(FEATURE_SCALE)], "feature")
+    feature = graph.add("Reshape", [feature, graph.shape(1, 1, 1, BINS)], "feature_map")
+    three = graph.remember(recent, "recent", feature)
+    graph.add("Sigmoid", [_frame_net(graph, model.mask_net, "mask", of_mask, three)], "mask")
+    graph.add("Sigmoid", [_frame_net(graph, model.vad_net, "vad", of_vad, three)], "vad")
+    after = graph.add("Concat", [m.name + "_next" for m in everything], "state_after", axis=1)
+    graph.add("Sub", [after, silence], "state_out")
+
+    size = int(sum(sizes))
+
+    def value(name: str, width: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width])
+
+    proto = helper.make_graph(
+        graph.nodes,
+        "koretzky",
+        [value("magnitude", BINS), value("state", size)],
+        [value("mask", BINS), value("vad", 1), value("state_out", size)],
+        list(graph.constants.values()),
+    )
+    result = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rtsep")
+    result.ir_version = 8
+    onnx.checker.check_model(result, full_check=True)
+    return result, size

@@ -1,0 +1,351 @@
+"""The training loop: resumable after any interruption with the same curve, logged as JSON lines.
+
+The data, the dropout and the order of everything follow from (seed, step); a checkpoint holds the model, its
+running mean, the optimizer and the step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rtsep.errors import UsageError
+from rtsep.training import losses
+from rtsep.training.augment import Mixer
+from rtsep.training.data import load
+from rtsep.training.evaluate import score, summarize
+from rtsep.training.nets.koretzky import Koretzky, NetConfig
+from rtsep.training.songs import songs
+
+NETS = ("koretzky",)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Everything that shapes a run; saved in its checkpoints."""
+
+    target: str = "soft"  # "binary": MSE to the binary mask, as the source; "soft": `losses.soft_mask`
+    lookahead: int = 0  # hops
+    seed: int = 0
+    steps: int = 6000
+    optimizer: str = "adamw"  # or "sgd": lr 1e-3, momentum 0.9, Nesterov, as the source
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup: int = 100
+    decay_from: float = 0.5  # share of the steps after which the rate falls to zero, as a half cosine
+    ema: float = 0.998
+    frames: int = 256  # output frames of a sequence
+    sources: int = 8
+    rolls: int = 2
+    vad_every: int = 4  # the detector sees one sequence in so many
+    split: str = "train"
+
+
+def _keep_memory() -> None:
+    """Let the allocator keep large blocks: giving every feature map back to the system tripled the time of a step."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+    except (OSError, AttributeError):
+        pass  # another libc: slower, not wrong
+
+
+def pick_device(device: str) -> torch.device:
+    """The torch device of "cpu", "cuda" or "auto".
+
+    Raises
+    ------
+    UsageError
+        If "cuda" is asked for and there is none.
+    """
+    if device not in {"cpu", "cuda", "auto"}:
+        raise UsageError(f"device {device!r}: expected cpu, cuda or auto")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device cuda: torch sees no CUDA device; use --device cpu")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def rate(config: TrainConfig, step: int) -> float:
+    """Learning rate of a step: linear warm-up, level, then a half cosine to zero."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    fall = max(0.0, step / config.steps - config.decay_from) / (1 - config.decay_from)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
+
+
+class Run:
+    """One training: the nets, the optimizer and where they are."""
+
+    def __init__(self, net: NetConfig, config: TrainConfig, device: torch.device) -> None:
+        torch.manual_seed(config.seed)
+        self.net, self.config, self.device, self.step = net, config, device, 0
+        self.model = Koretzky(net).to(device, memory_format=torch.channels_last)
+        self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        if config.optimizer == "adamw":
+            self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+                self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+            )
+        elif config.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(self.model.parameters(), lr=config.lr, momentum=0.9, nesterov=True)
+        else:
+            raise UsageError(f"optimizer {config.optimizer!r}: expected adamw or sgd")
+
+    def update(self, mixer: Mixer) -> dict[str, float]:
+        """One step on the batch of that step."""
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(config, self.step)
+        torch.manual_seed(config.seed * 1_000_003 + self.step)
+        batch = mixer.batch(self.step)
+        begin = 24 - config.lookahead
+        magnitude = torch.from_numpy(batch.magnitude).to(self.device)
+        tensors = {
+            k: torch.from_numpy(getattr(batch, k)).to(self.device)
+            for k in ("start", "ratio", "binary", "voice", "bins", "vad", "vad_weight")
+        }
+        # The detector learns from a part of the batch: it needs less than the mask net and costs as much.
+        some = slice(self.step % config.vad_every, None, config.vad_every)
+        heard, heard_weight = tensors["vad"][some], tensors["vad_weight"][some]
+        self.model.train()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            features = self.model.level(magnitude, tensors["start"])
+            mask = self.model.mask_net(features)
+            vad = self.model.vad_net(features[some])[..., 0]
+        mask, vad = mask.float(), vad.float()
+        if config.target == "binary":
+            loss = losses.binary_mask(mask, tensors["binary"], tensors["bins"])
+        else:
+            seen = magnitude[:, begin : begin + config.frames]
+            loss = losses.soft_mask(mask, seen, tensors["ratio"], tensors["voice"], tensors["bins"])
+        detector = losses.voice_activity(vad, heard, heard_weight)
+        self.optimizer.zero_grad()
+        (loss + detector).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        keep = min(config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for k, v in self.model.state_dict().items():
+                self.mean[k].lerp_(v, 1 - keep)
+        self.step += 1
+        right = (((vad > 0) == (heard > 0.5)).float() * heard_weight).sum()
+        return {
+            "loss": loss.item(),
+            "vad_loss": detector.item(),
+            "vad_accuracy": (right / heard_weight.sum()).item(),
+        }
+
+    def averaged(self) -> Koretzky:
+        """The model with the running mean of its weights, for scoring."""
+        model = Koretzky(self.net).to(self.device)
+        model.load_state_dict(self.mean)
+        return model.eval()
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        part = path.with_suffix(".part")
+        torch.save(
+            {
+                "format": 1,
+                "name": "koretzky",
+                "net": self.net.to_dict(),
+                "config": asdict(self.config),
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "mean": self.mean,
+                "optimizer": self.optimizer.state_dict(),
+            },
+            part,
+        )
+        part.replace(path)
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Go on where a checkpoint stopped."""
+        self.model.load_state_dict(checkpoint["model"])
+        self.mean = {k: v.to(self.device) for k, v in checkpoint["mean"].items()}
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.step = checkpoint["step"]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint of this package.
+
+    Raises
+    ------
+    UsageError
+        If the file is missing or is no such checkpoint.
+    """
+    if not path.is_file():
+        raise UsageError(f"no checkpoint {path}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the unpickler meets in a foreign file
+        raise UsageError(f"{path} is not a checkpoint of rtsep train: {error}") from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("name") not in NETS:
+        raise UsageError(f"{path} is not a checkpoint of rtsep train")
+    return checkpoint
+
+
+def evaluate(model: Koretzky, data: Path, cache: Path, split: str, lookahead: int, seconds: float | None) -> dict:
+    """Mean scores per kind of song on a split."""
+
+    def infer(magnitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mask, vad = model.infer(torch.from_numpy(magnitude).to(next(model.parameters()).device))
+        return mask.cpu().numpy(), vad.cpu().numpy()
+
+    return summarize(score(song, infer, lookahead) for song in songs(data, cache, split, seconds))
+
+
+def train(
+    net: str = "koretzky",
+    *,
+    data: Path,
+    runs: Path = Path("runs/koretzky"),
+    minutes: float | None = None,
+    steps: int = 6000,
+    resume: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    target: str = "soft",
+    lookahead: int = 0,
+    init: Path | None = None,
+    preview: Path | None = None,
+    cache: Path | None = None,
+    sizes: NetConfig | None = None,
+    config: TrainConfig | None = None,
+    score_every: int = 1000,
+    threads: int = 1,
+    quiet: bool = False,
+) -> Path:
+    """Train a net and return the path of its last checkpoint.
+
+    Parameters
+    ----------
+    net : str
+        Which net: "koretzky".
+    data : Path
+        Folder of the sound (see `rtsep.training.data`).
+    runs : Path
+        Folder of this run: last.pt, log.jsonl, and unless `cache` says otherwise the decoded sound beside it.
+    minutes : float, optional
+        Stop after this time; `resume` goes on. The learning rate follows `steps`, not the clock.
+    steps : int
+        Length of the whole training.
+    resume : bool
+        Go on from runs/last.pt with its own configuration.
+    device : str
+        "cpu", "cuda" or "auto".
+    target : str
+        "binary" (the source's: MSE to the binary mask) or "soft".
+    lookahead : int
+        Hops that the net may look ahead, 0..24.
+    init : Path, optional
+        Begin with the weights of this checkpoint.
+    preview : Path, optional
+        Write the vocals of two dev songs there at every scoring, as FLAC.
+
+    Raises
+    ------
+    UsageError
+        Unknown net, target or device; no data; a run that exists already without `resume`.
+    """
+    if net not in NETS:
+        raise UsageError(f"no net {net!r} to train; there is: {', '.join(NETS)}")
+    if target not in {"binary", "soft"}:
+        raise UsageError(f"target {target!r}: expected binary or soft")
+    if not 0 <= lookahead <= 24:
+        raise UsageError(f"lookahead {lookahead}: expected 0 to 24 hops")
+    last = runs / "last.pt"
+    if last.exists() and not resume:
+        raise UsageError(f"{last} exists: give --resume to go on with it, or another --runs")
+    if threads:
+        torch.set_num_threads(threads)
+    _keep_memory()
+    where = pick_device(device)
+    runs.mkdir(parents=True, exist_ok=True)
+    store = cache or runs.parent / "cache"
+    if resume and last.exists():
+        checkpoint = read_checkpoint(last)
+        settings = TrainConfig(**checkpoint["config"])
+        run = Run(NetConfig.from_dict(checkpoint["net"]), settings, where)
+        run.restore(checkpoint)
+    else:
+        settings = replace(config or TrainConfig(), target=target, lookahead=lookahead, seed=seed, steps=steps)
+        begin = read_checkpoint(init) if init else None
+        run = Run(NetConfig.from_dict(begin["net"]) if begin else sizes or NetConfig(), settings, where)
+        if begin:
+            run.model.load_state_dict(begin["mean"])
+            run.mean = {k: v.detach().clone() for k, v in run.model.state_dict().items()}
+    mixer = Mixer(
+        load(data, store, settings.split),
+        seed=settings.seed,
+        frames=settings.frames,
+        sources=settings.sources,
+        rolls=settings.rolls,
+        lookahead=settings.lookahead,
+    )
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    begun = time.monotonic()
+    sums: dict[str, float] = {}
+    count = 0
+    with (runs / "log.jsonl").open("a") as log, Progress(*columns, disable=quiet) as bar:
+
+        def note(entry: dict[str, Any]) -> None:
+            log.write(json.dumps({"step": run.step, "seconds": round(time.monotonic() - begun, 1), **entry}) + "\n")
+            log.flush()
+
+        note({"config": asdict(settings), "net": run.net.to_dict()})
+        task = bar.add_task(f"{net} {settings.target}", total=settings.steps, completed=run.step, note="")
+        try:
+            while run.step < settings.steps and (minutes is None or time.monotonic() - begun < minutes * 60):
+                for key, value in run.update(mixer).items():
+                    sums[key] = sums.get(key, 0.0) + value
+                count += 1
+                bar.update(task, completed=run.step, note=f"loss {sums['loss'] / count:.4f}")
+                if run.step % 100 == 0:
+                    note({key: round(value / count, 5) for key, value in sums.items()})
+                    sums, count = {}, 0
+                if run.step % 200 == 0:
+                    run.save(last)
+                if score_every and (run.step % score_every == 0 or run.step == settings.steps):
+                    note({"dev": evaluate(run.averaged(), data, store, "dev", settings.lookahead, 40.0)})
+                    if preview:
+                        write_previews(run.averaged(), data, store, preview, run.step, settings.lookahead)
+        finally:
+            run.save(last)
+    return last
+
+
+def write_previews(model: Koretzky, data: Path, cache: Path, folder: Path, step: int, lookahead: int) -> None:
+    """Vocals of the first true pair and the first mash-up of dev, as FLAC, to listen to."""
+    import soundfile
+
+    from rtsep.training.data import CACHE_RATE
+    from rtsep.training.evaluate import BINS, resynthesize, spectra, widen
+    from rtsep.training.songs import mashup_songs, pair_songs
+
+    folder.mkdir(parents=True, exist_ok=True)
+    corpus = load(data, cache, "dev")
+    for song in (next(pair_songs(corpus, 20.0)), next(mashup_songs(corpus))):
+        x = spectra((song.vocals + song.accompaniment)[0])
+        mask = model.infer(torch.from_numpy(np.abs(x[:, :BINS])))[0].numpy()
+        x = x[: len(x) - lookahead]
+        vocals = resynthesize(x * widen(mask[lookahead:]), song.vocals.shape[1] - lookahead * 512)
+        name = song.name.replace(" ", "_")
+        soundfile.write(folder / f"{step:06d}_{name}.flac", np.clip(vocals, -1, 1), CACHE_RATE)

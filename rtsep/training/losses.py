@@ -1,0 +1,41 @@
+"""What the nets are trained on. Everything is real: |X|, |V| and Re(V X*) say all that a real mask can change."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def binary_mask(logits: Tensor, binary: Tensor, bins: Tensor) -> Tensor:
+    """The loss of the source: mean squared error to the binary mask, over the bins that have content.
+
+    Shapes: logits and binary (B, T, F), bins (B, F).
+    """
+    error = (torch.sigmoid(logits) - binary).square()
+    return (error.mean(1) * bins).sum() / bins.sum()
+
+
+def soft_mask(logits: Tensor, magnitude: Tensor, ratio: Tensor, voice: Tensor, bins: Tensor) -> Tensor:
+    """Closed form of the signal error of a real mask m, in logarithm, and a squared error to the best mask.
+
+    The energy of ``m X - V`` is ``m^2 |X|^2 - 2 m Re(V X*) + |V|^2``; its logarithm per sequence is the distortion
+    ratio but for constants. Alone it leaves quiet cells to chance, so a squared error weighted by ``|X|^0.5``
+    to the phase-sensitive mask (`ratio` clipped to 0..1) goes beside it. Shapes: (B, T, F), bins (B, F).
+    """
+    mask = torch.sigmoid(logits)
+    power = magnitude.square()
+    error = mask.square() * power - 2 * mask * ratio * power + voice.square()
+    valid = bins[:, None]
+    total = (power * valid).sum((1, 2)) + 1e-9
+    relative = (error * valid).sum((1, 2)).clamp_min(0) / total
+    weight = magnitude.sqrt() * valid
+    best = ratio.clamp(0, 1)
+    squared = (weight * (mask - best).square()).sum((1, 2)) / (weight.sum((1, 2)) + 1e-9)
+    return (0.5 * torch.log(relative + 3e-3) + 5.0 * squared).mean()
+
+
+def voice_activity(logits: Tensor, vad: Tensor, weight: Tensor) -> Tensor:
+    """Binary cross-entropy of the detector, shapes (B, T); `weight` 0 leaves a frame out."""
+    error = F.binary_cross_entropy_with_logits(logits, vad, reduction="none")
+    return (error * weight).sum() / (weight.sum() + 1e-9)

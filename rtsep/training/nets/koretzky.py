@@ -1,0 +1,164 @@
+"""koretzky: two small CNNs over 25 frames, one says whether there is a voice, one draws the mask of one frame.
+
+Source: E. Koretzky, "Audio AI: isolating vocals from stereo music using convolutional neural networks" (2019);
+layers, dropout, activations and the binary-mask target are his. The layers, per net, on 25 frames by 513 bins::
+
+    conv 3x3, conv 3x3, max pool 3x3, conv 3x3, conv 3x3, max pool 3x3, flatten, dense, dense (1 or 513, sigmoid)
+
+Ours: convolutions are "same" in frequency but *valid* in time, so that exactly 25 frames collapse to one
+(25, 23, 21, 7, 5, 3, 1). Sliding that window by one frame is then the same arithmetic as one pass in which
+everything after the first pool is dilated by 3 in time. `Koretzky.forward` is that pass: each frame is computed
+once (a few MMAC) instead of 25 times. The streaming export keeps the last frames of each layer as its state.
+
+Shapes: B sequences, T frames, F = 513 bins; time is always the axis before frequency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BINS = 513
+CONTEXT = 25
+LEAK = 0.1
+FEATURE_MEAN, FEATURE_SCALE = (
+    3.0,
+    1.5,
+)  # of log1p magnitudes over the training data: features are near zero mean, unit variance
+SILENCE = -FEATURE_MEAN / FEATURE_SCALE  # the feature of digital silence
+
+
+@dataclass(frozen=True, slots=True)
+class NetConfig:
+    """Sizes of the nets and of the level normalisation; saved in every checkpoint."""
+
+    channels: tuple[int, int, int, int] = (16, 16, 16, 16)
+    dense: int = 512
+    vad_channels: tuple[int, int, int, int] = (16, 16, 16, 16)
+    vad_dense: int = 64
+    dropout_pool: float = 0.25
+    dropout_dense: float = 0.5
+    level_decay: float = 0.995  # per frame: 2.3 s at hop 512, 44.1 kHz
+    level_floor: float = 1e-3  # of the mean magnitude of a frame: below 16-bit dither
+    compression: float = 100.0
+
+    def to_dict(self) -> dict[str, object]:
+        """The plain form, for a checkpoint or a log."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, object]) -> NetConfig:
+        """The inverse of `to_dict`."""
+        lists = {key: tuple(value) if isinstance(value, list | tuple) else value for key, value in values.items()}
+        return NetConfig(**lists)  # type: ignore[arg-type]
+
+
+def tilt(bins: int = BINS) -> Tensor:
+    """Fixed weight per bin, shape (bins,): lifts the treble, which music holds 30 to 50 dB lower than the bass."""
+    return ((torch.arange(bins, dtype=torch.float32) + 4.0) / 64.0) ** 0.7
+
+
+class Level(nn.Module):
+    """Magnitudes to features: their log over a running level, so that the playing level does not matter.
+
+    The level is an exponential mean, over the past only, of the mean tilted magnitude of a frame. Its weight is
+    carried beside it, so that the first frames after a reset are not judged against a level of zero. Digital
+    silence gives features of exactly `SILENCE`.
+    """
+
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__()
+        self.decay, self.floor, self.compression = config.level_decay, config.level_floor, config.compression
+        self.register_buffer("tilt", tilt(), persistent=False)
+
+    def forward(self, magnitude: Tensor, start: Tensor | None = None) -> Tensor:
+        """Magnitude (B, T, F), start (B, 2) level and weight before it, or None for zeros: features (B, T, F)."""
+        x = magnitude * self.tilt
+        mean = x.mean(-1)
+        level = torch.empty_like(mean)
+        total = mean.new_zeros(mean.shape[0]) if start is None else start[:, 0]
+        weight = mean.new_zeros(mean.shape[0]) if start is None else start[:, 1]
+        for t in range(mean.shape[1]):
+            total = self.decay * total + (1 - self.decay) * mean[:, t]
+            weight = self.decay * weight + (1 - self.decay)
+            level[:, t] = total / weight
+        return (torch.log1p(self.compression * x / (level + self.floor)[..., None]) - FEATURE_MEAN) / FEATURE_SCALE
+
+
+class SequenceDropout(nn.Module):
+    """Dropout of cells (channel, bin) for a whole sequence at once: as hard on a window, far fewer draws."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (B, C, T, F), unchanged."""
+        if not self.training or self.p <= 0:
+            return x
+        keep = torch.rand(x.shape[0], x.shape[1], 1, x.shape[3], device=x.device) >= self.p
+        return x * (keep / (1 - self.p)).to(x.dtype).contiguous(memory_format=torch.channels_last)
+
+
+class FrameNet(nn.Module):
+    """One of the two nets: 25 frames of features to `outputs` logits, evaluated on all frames of a sequence at once."""
+
+    def __init__(self, channels: tuple[int, int, int, int], dense: int, outputs: int, config: NetConfig) -> None:
+        super().__init__()
+        sizes = (1, *channels)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=(0, 1), dilation=(1 if i < 2 else 3, 1))
+            for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+        )
+        self.dense = nn.Linear(channels[-1] * (BINS // 9), dense)
+        self.out = nn.Linear(dense, outputs)
+        self.drop = SequenceDropout(config.dropout_pool)
+        self.drop_dense = nn.Dropout(config.dropout_dense)
+        for layer in (*self.convs, self.dense):  # torch's own default shrinks the signal 25 times on the way
+            nn.init.kaiming_normal_(layer.weight, a=LEAK)
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.out.weight, std=0.3 / dense**0.5)
+        nn.init.constant_(self.out.bias, -1.0 if outputs > 1 else 0.0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, T, F) to logits (B, T - 24, outputs): row t has seen the features t .. t + 24."""
+        # LeakyReLU after the pool instead of before it: the same values (it is monotonic) on a ninth of the cells.
+        x = features.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        x = F.leaky_relu_(self.convs[0](x), LEAK)
+        x = self.drop(F.leaky_relu_(F.max_pool2d(self.convs[1](x), 3, stride=(1, 3)), LEAK))
+        x = F.leaky_relu_(self.convs[2](x), LEAK)
+        x = self.drop(F.leaky_relu_(F.max_pool2d(self.convs[3](x), 3, stride=(1, 3), dilation=(3, 1)), LEAK))
+        x = x.permute(0, 2, 3, 1).flatten(2)  # (B, T - 24, 57 * channels), frequency outermost
+        x = self.drop_dense(F.leaky_relu(self.dense(x), LEAK))
+        return self.out(x)
+
+
+class Koretzky(nn.Module):
+    """Voice detector and mask net behind one level normalisation."""
+
+    def __init__(self, config: NetConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or NetConfig()
+        c = self.config
+        self.level = Level(c)
+        self.mask_net = FrameNet(c.channels, c.dense, BINS, c)
+        self.vad_net = FrameNet(c.vad_channels, c.vad_dense, 1, c)
+
+    def forward(self, magnitude: Tensor, start: Tensor | None = None, pad: bool = False) -> tuple[Tensor, Tensor]:
+        """Magnitude (B, T, F) to logits of mask (B, T', F) and voice (B, T').
+
+        T' is T - 24, or T with `pad`, which puts 24 silent frames before the sequence, as a stream starts.
+        """
+        features = self.level(magnitude, start)
+        if pad:
+            features = F.pad(features, (0, 0, CONTEXT - 1, 0), value=SILENCE)
+        return self.mask_net(features), self.vad_net(features)[..., 0]
+
+    @torch.no_grad()
+    def infer(self, magnitude: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask (T, F) and voice probability (T,) of one whole stream of magnitudes (T, F)."""
+        mask, vad = self(magnitude[None], pad=True)
+        return torch.sigmoid(mask[0]), torch.sigmoid(vad[0])

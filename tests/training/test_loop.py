@@ -1,0 +1,100 @@
+"""Training is resumable with the same curve, and its checkpoints export to a folder."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from rtsep.errors import UsageError
+from rtsep.training.export import export
+from rtsep.training.loop import TrainConfig, read_checkpoint, train
+from rtsep.training.nets.koretzky import NetConfig
+
+SIZES = NetConfig(channels=(2, 2, 2, 2), dense=8, vad_channels=(2, 2, 2, 2), vad_dense=4)
+CONFIG = TrainConfig(frames=20, sources=2, rolls=2)
+
+
+def _train(corpus: Path, cache: Path, runs: Path, **more: object) -> Path:
+    options: dict = {"steps": 4, "score_every": 0, "sizes": SIZES, "config": CONFIG, "quiet": True, "device": "cpu"}
+    return train(data=corpus, cache=cache, runs=runs, **(options | more))
+
+
+@pytest.mark.parametrize("target", ["binary", "soft"])
+def test_resumed_is_the_same(corpus_folder: Path, cache_folder: Path, tmp_path: Path, target: str):
+    whole = _train(corpus_folder, cache_folder, tmp_path / "whole", target=target)
+    # stopped at once by the clock, then resumed: the configuration comes from the checkpoint
+    part = _train(corpus_folder, cache_folder, tmp_path / "part", target=target, minutes=1e-9)
+    assert read_checkpoint(part)["step"] < 4
+    _train(corpus_folder, cache_folder, tmp_path / "part", resume=True)
+    a, b = read_checkpoint(whole), read_checkpoint(part)
+    assert a["step"] == b["step"] == 4
+    for name, tensor in a["model"].items():
+        assert torch.equal(tensor, b["model"][name]), name
+        assert torch.equal(a["mean"][name], b["mean"][name]), name
+    assert all("step" in json.loads(line) for line in (tmp_path / "part" / "log.jsonl").read_text().splitlines())
+
+
+def test_dev_scores_and_previews(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    _train(corpus_folder, cache_folder, tmp_path, steps=1, score_every=1, preview=tmp_path / "listen", lookahead=2)
+    scores = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["dev"]
+    assert set(scores) == {"wide", "mir1k", "mashup"}
+    assert len(list((tmp_path / "listen").glob("*.flac"))) == 2
+
+
+def test_export(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    pytest.importorskip("onnxruntime")
+    last = _train(corpus_folder, cache_folder, tmp_path / "run", steps=2, lookahead=3)
+    folder = export(last, tmp_path / "model")
+    manifest = tomllib.loads((folder / "manifest.toml").read_text())
+    assert manifest["tensors"]["lookahead"] == 3
+    assert (folder / "CARD.md").exists()
+    with pytest.raises(UsageError, match="holds a model already"):
+        export(last, tmp_path / "model")
+    (folder / "CARD.md").write_text("mine")
+    export(last, tmp_path / "model", overwrite=True)
+    assert (folder / "CARD.md").read_text() == "mine"
+
+
+def test_exported_folder_is_read_by_the_host(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    pytest.importorskip("onnxruntime")
+    from rtsep.separators.onnx import OnnxSeparator
+    from rtsep.spec import StreamSpec
+
+    last = _train(corpus_folder, cache_folder, tmp_path / "run", steps=1)
+    separator = OnnxSeparator(export(last, tmp_path / "model"), device="cpu")
+    separator.prepare(StreamSpec(samplerate=44100, channels=2, hop=512))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"net": "x"}, "no net 'x'"),
+        ({"target": "x"}, "target 'x'"),
+        ({"lookahead": 99}, "lookahead 99"),
+        ({"device": "x"}, "device 'x'"),
+    ],
+)
+def test_wrong_options_are_said(corpus_folder: Path, cache_folder: Path, tmp_path: Path, wrong: dict, message: str):
+    with pytest.raises(UsageError, match=message):
+        _train(corpus_folder, cache_folder, tmp_path, **wrong)
+
+
+def test_an_old_run_is_not_overwritten(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    _train(corpus_folder, cache_folder, tmp_path, steps=1)
+    with pytest.raises(UsageError, match="exists"):
+        _train(corpus_folder, cache_folder, tmp_path, steps=1)
+    init = _train(corpus_folder, cache_folder, tmp_path / "next", steps=1, init=tmp_path / "last.pt")
+    assert init.exists()
+
+
+def test_foreign_checkpoint(tmp_path: Path):
+    path = tmp_path / "x.pt"
+    path.write_text("no")
+    with pytest.raises(UsageError, match="not a checkpoint"):
+        read_checkpoint(path)
+    with pytest.raises(UsageError, match="no checkpoint"):
+        read_checkpoint(tmp_path / "y.pt")
