@@ -1,7 +1,8 @@
 """Denormal numbers off, for the calling thread.
 
-A recurrent net that fades to silence ends in denormals, on which a CPU computes a hundred times slower. ONNX Runtime switches them
-off only in the thread that opened the first session and in threads that it started later, so compiled code has to do it in its own thread.
+A recurrent net that fades to silence ends in denormals, on which a CPU computes a hundred times slower. ONNX Runtime
+switches them off only in the thread that opened the first session and in threads that it started later, so compiled
+code has to do it in its own thread.
 """
 
 # mypy: disable-error-code="no-untyped-def, misc"
@@ -19,7 +20,10 @@ _ARM_FZ = 1 << 24
 
 @intrinsic
 def flush_denormals(typingctx):
-    """Treat denormals as zero from now on in this thread; about 5 ns [compiled code of any thread]. Nothing on other CPUs than x86 and ARM64."""
+    """Treat denormals as zero from now on in this thread; about 5 ns [compiled code of any thread].
+
+    Nothing on other CPUs than x86 and ARM64.
+    """
 
     def codegen(context, builder, signature, args):
         triple = builder.module.triple

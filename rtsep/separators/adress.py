@@ -64,15 +64,8 @@ class Adress(Separator):
     summary = "the voice is what comes from one direction of the stereo field (stereo; no net)"
     PARAMS = (
         Param("position", "", -1.0, 1.0, 0.0, "where the voice stands: -1 left, 0 middle, 1 right"),
-        Param("width", "", 0.0, 2.0, 0.2, "breadth of the window around the position; higher takes more"),
-        Param(
-            "binary",
-            "switch",
-            0.0,
-            1.0,
-            0.0,
-            "on: a bin is wholly voice or wholly music (drier, more artefacts); off: a soft mask",
-        ),
+        Param("width", "", 0.0, 2.0, 0.6, "breadth of the window around the position; higher takes more"),
+        Param("binary", "switch", 0.0, 1.0, 0.0, "on: a bin is wholly voice or wholly music; off: a soft mask"),
         BASS,
         TREBLE,
         STRENGTH,

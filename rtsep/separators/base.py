@@ -93,7 +93,7 @@ class Parameters:
         self._delta = np.zeros_like(self.values)
         self._step = self._span.copy()
         # Compared once per hop: views of the same memory, because an array's own comparison would allocate.
-        self._views = memoryview(self._target), memoryview(self.values)
+        self._views = memoryview(self._target.data), memoryview(self.values.data)
 
     def set(self, name: str, value: str | float | bool) -> None:
         """Set the target of a parameter; any thread. `UsageError` for an unknown name or a value out of range."""

@@ -11,35 +11,18 @@ from rtsep.separators.base import Param
 #: Ratio of the frequencies between which a guard fades.
 GUARD_SLOPE = 1.5
 
-BASS = Param(
-    "bass",
-    "hz",
-    0.0,
-    1000.0,
-    120.0,
-    "everything below stays in the music (kick, bass); higher keeps more of the low end",
-)
+BASS = Param("bass", "hz", 0.0, 1000.0, 150.0, "below it all stays in the music; higher keeps more kick and bass there")
 TREBLE = Param(
-    "treble",
-    "hz",
-    1000.0,
-    24000.0,
-    16000.0,
-    "everything above stays in the music (cymbals, air); lower keeps more of the high end",
+    "treble", "hz", 1000.0, 24000.0, 16000.0, "above it all stays in the music; lower keeps more cymbals there"
 )
 STRENGTH = Param(
-    "strength",
-    "",
-    0.25,
-    4.0,
-    1.0,
-    "how doubtful bins are shared: above 1 more of them go to the voice, below 1 to the music",
+    "strength", "", 0.25, 4.0, 1.0, "share of doubtful bins: above 1 more of them for the voice, below 1 less"
 )
 
 
 @njit("float64(float64)", cache=True, nogil=True)
 def fade(x):
-    """Smooth step from 0 at ``x <= 0`` to 1 at ``x >= 1``; NaN stays NaN."""
+    """Smooth step from 0 at ``x <= 0`` to 1 at ``x >= 1``."""
     if x <= 0.0:
         return 0.0
     if x >= 1.0:

@@ -47,20 +47,10 @@ class MidSide(Separator):
     summary = "the voice is what is common to left and right (stereo; no net)"
     PARAMS = (
         Param(
-            "width",
-            "",
-            0.0,
-            1.0,
-            0.1,
-            "how far off-centre still is wholly voice: 0 only the middle, 1 up to one side; higher takes more",
+            "width", "", 0.0, 1.0, 0.0, "how far off-centre is still wholly voice: 1 up to one side; higher takes more"
         ),
         Param(
-            "softness",
-            "",
-            0.02,
-            1.0,
-            0.3,
-            "breadth of the way from wholly voice to wholly music; higher sounds smoother, separates less",
+            "softness", "", 0.02, 1.0, 0.6, "breadth of the way from voice to music; lower takes less, sounds rougher"
         ),
         BASS,
         TREBLE,
