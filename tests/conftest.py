@@ -10,8 +10,8 @@ import pytest
 def need(condition: object, reason: str) -> None:
     """Go on if `condition` holds; otherwise skip, or fail where the machine is said to have everything.
 
-    A bare clone skips what needs an audio server or an optional library. With ``RTSEP_REQUIRE_SERVERS=1`` (as in ``.ci/run``)
-    nothing may be missing, so that a test never goes unrun by accident.
+    A bare clone skips what needs an audio server or an optional library. With ``RTSEP_REQUIRE_SERVERS=1`` (as in
+    ``.ci/run``) nothing may be missing, so that a test never goes unrun by accident.
     """
     if condition:
         return

@@ -1,0 +1,71 @@
+"""`rtsep bench`: the benchmark programs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from rtsep.errors import RtsepError, UsageError, nearest
+
+#: Compares with the committed baseline; has nothing to write down, so `all` leaves it out.
+GUARD = "guard"
+
+
+def bench(
+    name: Annotated[str | None, Parameter(name="NAME")] = None,
+    /,
+    *arguments: Annotated[str, Parameter(name="ARGUMENTS", allow_leading_hyphen=True)],
+) -> int:
+    """Measure: list the benchmark programs, or run one of them, or all.
+
+    Each writes a Markdown page and a JSON file. What stands behind the name goes to the program.
+
+    Examples:
+      rtsep bench
+      rtsep bench all
+      rtsep bench hotpath --help
+      rtsep bench guard              fails if the hot path is slower than the committed baseline
+
+    Parameters
+    ----------
+    name
+        A program's name, or all.
+    arguments
+        Options of the program.
+    """
+    import subprocess
+
+    found = programs()
+    if name is None:
+        width = max(map(len, found), default=0)
+        for program, path in found.items():
+            print(f"{program:<{width}}  {_summary(path)}")
+        return 0
+    if name != "all" and name not in found:
+        raise UsageError(f"no benchmark '{name}': {nearest(name, [*found, 'all'])}")
+    chosen = [program for program in found if program != GUARD] if name == "all" else [name]
+    failed = [p for p in chosen if subprocess.run([sys.executable, str(found[p]), *arguments], check=False).returncode]
+    if failed:
+        raise RtsepError(f"benchmark failed: {', '.join(failed)}")
+    return 0
+
+
+def programs() -> dict[str, Path]:
+    """Benchmark programs by name: those of the clone, or those that came with the package."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package.parent / "benchmarks", package / "benchmarks"):
+        found = {path.stem: path for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")}
+        if found:
+            return found
+    raise UsageError("the benchmark programs are not installed: run this from a clone of the project")
+
+
+def _summary(path: Path) -> str:
+    """First line of a program's docstring."""
+    import ast
+
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0]

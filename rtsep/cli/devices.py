@@ -1,0 +1,43 @@
+"""`rtsep devices`: what sound can come from and go to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def devices(*, json: Annotated[bool, Parameter(negative=(), show_default=False)] = False) -> int:
+    """List the sound devices and servers that --input and --output can name.
+
+    A device is named by its number, its name or any part of the name. `<` marks what `mic` and `speakers` stand for.
+
+    Examples:
+      rtsep devices
+      rtsep devices --json | jq '.[].name'
+
+    Parameters
+    ----------
+    json
+        Print a JSON list.
+    """
+    import msgspec
+
+    from rtsep.io.devices import list_devices
+
+    found = list_devices()
+    if json:
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        return 0
+    if not found:
+        print("no sound device found; `rtsep doctor` says what is missing")
+        return 0
+    width = max(len(device.name) for device in found)
+    for device in found:
+        marks = [name for name, on in (("mic", device.default_in), ("speakers", device.default_out)) if on]
+        mark = f"  < {', '.join(marks)}" if marks else ""
+        rate = f"{device.samplerate:.0f} Hz" if device.samplerate else ""
+        number = "" if device.index is None else device.index
+        channels = f"{device.inputs:>3} in {device.outputs:>3} out"
+        print(f"{number:>3} {device.backend:<10} {device.name:<{width}}  {channels}  {rate:>9}{mark}")
+    return 0

@@ -1,0 +1,43 @@
+"""`rtsep export`: from a checkpoint of the training to a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from rtsep.cli.train import training_libraries
+
+
+def export(
+    checkpoint: Annotated[Path, Parameter(name="CHECKPOINT")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    check: Annotated[bool, Parameter(negative="--no-check")] = True,
+    overwrite: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+) -> int:
+    """Make a model folder of a training's checkpoint: a streaming ONNX file, its manifest with the checksum, a card.
+
+    Examples:
+      rtsep export runs/koretzky/last.pt -o models/koretzky
+      rtsep --model models/koretzky --input song.flac --output speakers
+
+    Parameters
+    ----------
+    checkpoint
+        A file of `rtsep train`.
+    output
+        The model folder.
+    check
+        Compare the exported net with torch, frame by frame.
+    overwrite
+        Replace a model that is already there.
+    """
+    with training_libraries():
+        from rtsep.training.export import export as write
+
+        folder = write(checkpoint, output, check=check, overwrite=overwrite)
+    print(f"{folder}: write the data, licence, scores and cost into CARD.md before you pass it on")
+    return 0

@@ -1,0 +1,53 @@
+"""Options that several commands share: the types, and how their texts are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Group, Parameter
+
+from rtsep.errors import UsageError
+
+if TYPE_CHECKING:
+    from rtsep.config import Config
+
+SOUND = Group.create_ordered("Sound")
+SEPARATION = Group.create_ordered("Separation")
+MIX = Group.create_ordered("Mix")
+FILES = Group.create_ordered("Files")
+OUTPUT = Group.create_ordered("Output")
+
+Device = Literal["auto", "cpu", "cuda"]
+Flag = Annotated[bool, Parameter(negative=())]
+Separator = Annotated[str | None, Parameter(name=["--separator", "--model", "-s"], group=SEPARATION)]
+Settings = Annotated[list[str] | None, Parameter(name="--set", negative=(), group=SEPARATION)]
+
+
+def settings(chosen: Config, texts: Sequence[str] | None) -> dict[str, str]:
+    """Parameters of the chosen separator: the configuration's, and over them those of ``--set NAME=VALUE``.
+
+    `UsageError` if a text is not of that form; the separator itself checks names and values.
+    """
+    pairs = {name: str(value) for name, value in chosen.separators.get(chosen.stream.separator, {}).items()}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UsageError(
+                f"--set {text} is not understood: --set NAME=VALUE is (`rtsep models NAME` lists the parameters)"
+            )
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def writable_folder(folder: Path) -> None:
+    """Make `folder` if need be; `UsageError` if nothing can be written there."""
+    import os
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write to the folder {folder}: permission denied")

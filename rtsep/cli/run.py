@@ -1,0 +1,235 @@
+"""`rtsep [run]`: separate while it plays."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from rtsep.cli.options import FILES, MIX, OUTPUT, SEPARATION, SOUND, Device, Separator, Settings, settings
+from rtsep.errors import RtsepError, UsageError
+
+#: Option of each configuration key that one can give, for messages.
+OPTIONS = {
+    "stream.input": "--input",
+    "stream.output": "--output",
+    "stream.separator": "--separator",
+    "stream.profile": "--profile",
+    "stream.hop": "--hop",
+    "stream.samplerate": "--samplerate",
+    "stream.blocksize": "--blocksize",
+    "stream.device": "--device",
+    "mix.vocals_db": "--vocals",
+    "mix.music_db": "--music",
+    "record.dir": "--record",
+    "record.format": "--record-format",
+}
+
+#: Where the built-in song is recorded when there is nothing else to play.
+DEMO_FOLDER = "demo"
+
+_Place = Annotated[str | None, Parameter(allow_leading_hyphen=True, group=SOUND)]
+_Level = Annotated[float | None, Parameter(allow_leading_hyphen=True, group=MIX)]
+_Switch = Annotated[bool, Parameter(negative=(), show_default=False, group=MIX)]
+_OutputSwitch = Annotated[bool, Parameter(negative=(), show_default=False, group=OUTPUT)]
+
+
+def run(
+    *,
+    input: Annotated[_Place, Parameter(name=["--input", "-i"])] = None,
+    output: Annotated[_Place, Parameter(name=["--output", "-o"])] = None,
+    samplerate: Annotated[int | None, Parameter(group=SOUND)] = None,
+    blocksize: Annotated[int | None, Parameter(group=SOUND)] = None,
+    separator: Separator = None,
+    set_: Settings = None,
+    profile: Annotated[Literal["live", "monitor"] | None, Parameter(group=SEPARATION)] = None,
+    hop: Annotated[int | None, Parameter(group=SEPARATION)] = None,
+    device: Annotated[Device | None, Parameter(group=SEPARATION)] = None,
+    vocals: _Level = None,
+    music: _Level = None,
+    karaoke: _Switch = False,
+    acapella: _Switch = False,
+    bypass: _Switch = False,
+    record: Annotated[Path | None, Parameter(group=FILES)] = None,
+    record_format: Annotated[Literal["wav", "flac"] | None, Parameter(group=FILES)] = None,
+    overwrite: Annotated[bool, Parameter(negative=(), show_default=False, group=FILES)] = False,
+    config: Annotated[Path | None, Parameter(group=FILES)] = None,
+    duration: Annotated[float | None, Parameter(group=OUTPUT)] = None,
+    stats: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
+    quiet: Annotated[_OutputSwitch, Parameter(name=["--quiet", "-q"])] = False,
+    json: _OutputSwitch = False,
+) -> int:
+    """Separate the singing voice from music while it plays: `rtsep --input mic --output speakers`.
+
+    Without --input and --output: from the microphone to the speakers, or the built-in song if there is no sound device.
+
+    Examples:
+      rtsep --input mic --output speakers               a live screen with faders; use headphones
+      rtsep --input mic --output speakers --karaoke     without the voice
+      rtsep --input pipewire:Speakers --output Headset  what the computer plays, on other headphones
+      rtsep --input jack --output jack --profile monitor
+      rtsep --input song.flac --output speakers --vocals -12 --record takes
+      rtsep --separator midside --set width=0.2 --vocals -inf
+      cat song.wav | rtsep --input - --output - --karaoke --quiet > karaoke.wav
+      rtsep --input demo --output null --duration 10 --json
+
+    `pulse:NAME` and `pipewire:NAME` are what the computer plays on the device of that name; `-` is stdin or stdout, as
+    WAV; SIGNAL is sine, sweep or click. `rtsep devices` lists the devices, `rtsep models` the separators.
+
+    Parameters
+    ----------
+    input
+        mic, a device's name or number, jack[:client[:port]], pulse:NAME, pipewire:NAME, a file, -, demo or test:SIGNAL.
+    output
+        speakers, a device's name or number, jack[:client[:port]], a file, - or null.
+    samplerate
+        Rate of the separation in Hz; the device's if not given.
+    blocksize
+        Frames per device callback; the device's if not given.
+    separator
+        A name from `rtsep models`, or the path of a model folder.
+    set_
+        NAME=VALUE, a parameter of the separator (`rtsep models NAME` lists them); may be given several times.
+    profile
+        live: hop 256; monitor: hop 128, half the latency, twice the cost.
+    hop
+        Frames from one spectrum to the next, 16 to 1024; the stream's latency is twice that.
+    device
+        Where the net runs; auto takes CUDA if it is there.
+    vocals
+        Level of the voice in dB, -inf to 12.
+    music
+        Level of the music in dB, -inf to 12.
+    karaoke
+        The same as --vocals -inf.
+    acapella
+        The same as --music -inf.
+    bypass
+        Start with the delayed input as it is.
+    record
+        Folder for mixture, vocals and accompaniment.
+    record_format
+        wav (float32) or flac (24 bits).
+    overwrite
+        Replace files that are already there.
+    config
+        Configuration file instead of ~/.config/rtsep/config.toml; options given here come first.
+    duration
+        End after so many seconds of sound.
+    stats
+        Write the figures of the run to this JSON file.
+    quiet
+        Print errors only.
+    json
+        Print one JSON object per second instead of the screen, and a last one with the whole run.
+    """
+    from rtsep import config as configuration
+
+    if karaoke and acapella:
+        raise UsageError("--karaoke and --acapella together leave nothing to hear: give one of the two")
+    for switch, level, names in (
+        (karaoke, vocals, "--karaoke and --vocals"),
+        (acapella, music, "--acapella and --music"),
+    ):
+        if switch and level is not None:
+            raise UsageError(f"{names} set the same fader: give one of the two")
+    if duration is not None and not 0 < duration < math.inf:
+        raise UsageError(f"--duration {duration:g} is not possible: a number of seconds above 0 is")
+    given: dict[str, Any] = {
+        "stream.input": input,
+        "stream.output": output,
+        "stream.separator": separator,
+        "stream.profile": profile,
+        "stream.hop": hop,
+        "stream.samplerate": samplerate,
+        "stream.blocksize": blocksize,
+        "stream.device": device,
+        "mix.vocals_db": -math.inf if karaoke else vocals,
+        "mix.music_db": -math.inf if acapella else music,
+        "mix.bypass": bypass or None,
+        "record.dir": str(record) if record else None,
+        "record.format": record_format,
+        "record.overwrite": overwrite or None,
+    }
+    chosen = configuration.override(configuration.load(config), given, lambda key: OPTIONS.get(key, key), UsageError)
+    if stats is not None:
+        _check_stats(stats, chosen.record.overwrite)
+    return _play(chosen, settings(chosen, set_), duration, stats, quiet=quiet, json=json)
+
+
+def _check_stats(path: Path, overwrite: bool) -> None:
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise UsageError(f"cannot write {path}: {'it is a folder' if path.is_dir() else 'its folder does not exist'}")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists: --overwrite replaces it")
+
+
+def _play(
+    chosen: Any, params: dict[str, str], duration: float | None, stats: Path | None, *, quiet: bool, json: bool
+) -> int:
+    from rtsep.cli import play
+    from rtsep.cli.views import view_for
+    from rtsep.engine.session import SessionOptions
+
+    stream, record, overwrite = chosen.stream, chosen.record.dir, chosen.record.overwrite
+    source, sink, note = places(stream.input, stream.output)
+    if note and stream.input is None and source == "demo" and record is None:
+        record, overwrite = DEMO_FOLDER, overwrite or _only_a_recording(Path(DEMO_FOLDER))
+        note += f" Its mixture, vocals and accompaniment are recorded to {DEMO_FOLDER}/."
+    options = SessionOptions(
+        input=source,
+        output=sink,
+        separator=stream.separator,
+        samplerate=stream.samplerate,
+        hop=stream.hop,
+        profile=stream.profile,
+        blocksize=stream.blocksize,
+        device=stream.device,
+        vocals_db=chosen.mix.vocals_db,
+        music_db=chosen.mix.music_db,
+        bypass=chosen.mix.bypass,
+        params=params,
+        record=Path(record) if record else None,
+        record_format=chosen.record.format,
+        overwrite=overwrite,
+    )
+    return play.play(options, view_for(sink, quiet=quiet, json=json), duration=duration, stats=stats, note=note)
+
+
+def places(source: str | None, sink: str | None) -> tuple[str, str, str]:
+    """Fill in what was not given.
+
+    Returns
+    -------
+    source, sink : str
+        For the session.
+    note : str
+        What was chosen and why, to be told; empty where both were given.
+    """
+    if source is not None and sink is not None:
+        return source, sink, ""
+    if source is not None:
+        return source, "speakers", ""
+    if sink is not None:
+        return "mic", sink, ""
+    from rtsep.io.devices import list_devices
+
+    why = "no microphone"
+    try:
+        found = list_devices()
+    except RtsepError as error:
+        found, why = [], str(error)
+    mic, speakers = any(d.inputs for d in found), any(d.outputs for d in found)
+    if mic and speakers:
+        return "mic", "speakers", "Playing from the microphone to the speakers (use headphones, or it may howl)."
+    if not found and why == "no microphone":
+        why = "no sound device found"
+    return "demo", "speakers" if speakers else "null", f"No live input ({why}): playing the built-in song in real time."
+
+
+def _only_a_recording(folder: Path) -> bool:
+    """Whether a folder holds nothing but an earlier recording, which the same song may replace."""
+    names = {f"{stem}.{kind}" for stem in ("mixture", "vocals", "accompaniment") for kind in ("wav", "flac")}
+    return folder.is_dir() and all(entry.name in names for entry in folder.iterdir())

@@ -1,0 +1,166 @@
+"""`rtsep separate`: files, with exactly the live chain, as fast as the machine can."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from rtsep.cli.options import FILES, SEPARATION, Device, Separator, Settings, settings, writable_folder
+from rtsep.errors import RtsepError, UsageError
+
+if TYPE_CHECKING:
+    from rtsep.config import Stream
+
+#: What a folder is searched for; a file that is named may have any ending.
+ENDINGS = (
+    ".wav",
+    ".flac",
+    ".ogg",
+    ".opus",
+    ".oga",
+    ".mp3",
+    ".aif",
+    ".aiff",
+    ".au",
+    ".caf",
+    ".w64",
+    ".m4a",
+    ".aac",
+    ".wma",
+    ".mp4",
+)
+
+
+def separate(
+    inputs: Annotated[list[Path], Parameter(name="IN", negative=())],
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], group=FILES)],
+    format: Annotated[Literal["wav", "flac"], Parameter(group=FILES)] = "wav",
+    overwrite: Annotated[bool, Parameter(negative=(), show_default=False, group=FILES)] = False,
+    separator: Separator = None,
+    set_: Settings = None,
+    hop: Annotated[int | None, Parameter(group=SEPARATION)] = None,
+    device: Annotated[Device | None, Parameter(group=SEPARATION)] = None,
+    config: Annotated[Path | None, Parameter(group=FILES)] = None,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), show_default=False, group=FILES)] = False,
+) -> int:
+    """Separate sound files with exactly the live chain, faster than real time.
+
+    Writes DIR/NAME/vocals.wav and DIR/NAME/accompaniment.wav for each song: same length, aligned to the sample.
+
+    Examples:
+      rtsep separate song.flac -o parts
+      rtsep separate ~/Music/album -o parts --format flac
+      rtsep separate *.mp3 -o parts --separator midside --set width=0.2 --overwrite
+
+    Parameters
+    ----------
+    inputs
+        Sound files, or folders that are searched for them.
+    output
+        Folder for the parts.
+    format
+        wav (float32) or flac (24 bits).
+    overwrite
+        Replace parts that are already there.
+    separator
+        A name from `rtsep models`, or the path of a model folder.
+    set_
+        NAME=VALUE, a parameter of the separator (`rtsep models NAME` lists them); may be given several times.
+    hop
+        Frames from one spectrum to the next, 16 to 1024, for a separator that takes any; 256 if not given.
+    device
+        Where the net runs; auto takes CUDA if it is there.
+    config
+        Configuration file instead of ~/.config/rtsep/config.toml: its separator, device and parameters.
+    quiet
+        Print errors only.
+    """
+    from rtsep import config as configuration
+
+    given = {"stream.separator": separator, "stream.hop": hop, "stream.device": device}
+    chosen = configuration.override(
+        configuration.load(config), given, lambda key: f"--{key.partition('.')[2]}", UsageError
+    )
+    params = settings(chosen, set_)
+    songs = find_songs(inputs)
+    writable_folder(output)
+    first: RtsepError | None = None
+    for number, song in enumerate(songs, 1):
+        label = f"[{number}/{len(songs)}] {song.name}" if len(songs) > 1 else song.name
+        try:
+            _one(song, output, label, format, overwrite, chosen.stream, params, quiet)
+        except RtsepError as error:
+            if len(songs) == 1:
+                raise
+            print(f"rtsep: {error}", file=sys.stderr)
+            first = first or error
+    return first.exit_code if first else 0
+
+
+def find_songs(inputs: Iterable[Path]) -> list[Path]:
+    """Files of a list of files and folders, in order, each once.
+
+    Raises
+    ------
+    UsageError
+        If something does not exist, a folder holds no sound, or two songs would be written to the same folder.
+    """
+    songs: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+            if not inside:
+                raise UsageError(f"no sound file in the folder {path} (looked for {', '.join(ENDINGS)})")
+            songs += inside
+        elif path.exists():
+            songs.append(path)
+        else:
+            raise UsageError(f"no such file: {path}")
+    names: dict[str, Path] = {}
+    for song in list(dict.fromkeys(songs)):
+        other = names.setdefault(song.stem, song)
+        if other != song:
+            raise UsageError(
+                f"{other} and {song} would both be written to {song.stem}/: separate them into two folders"
+            )
+    return list(names.values())
+
+
+def _one(
+    song: Path,
+    output: Path,
+    label: str,
+    format: Literal["wav", "flac"],
+    overwrite: bool,
+    stream: Stream,
+    params: dict[str, str],
+    quiet: bool,
+) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from rtsep.engine.offline import separate_file
+    from rtsep.spec import PROFILES
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+        task = bar.add_task(label.replace("[", r"\["), total=1.0)
+        parts = separate_file(
+            song,
+            output,
+            separator=stream.separator,
+            hop=stream.hop or PROFILES[stream.profile],
+            format=format,
+            overwrite=overwrite,
+            params=params,
+            device=stream.device,
+            progress=lambda share: bar.update(task, completed=share),
+        )
+    if not quiet:
+        print(f"{label}: {', '.join(str(part) for part in parts)}", flush=True)

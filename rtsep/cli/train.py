@@ -1,0 +1,110 @@
+"""`rtsep train`: train a net."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from rtsep.cli.options import Device
+from rtsep.errors import UsageError
+
+_Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
+
+
+@contextlib.contextmanager
+def training_libraries() -> Iterator[None]:
+    """Turn a missing library of the extra `train` into one line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("torch", "onnx", "onnxruntime"):
+            raise
+        raise UsageError(f"{error.name} is not installed: pip install 'rtsep[train,cpu]'") from None
+
+
+def train(
+    net: Annotated[str, Parameter(name="NET")],
+    /,
+    *,
+    data: Path,
+    runs: Path | None = None,
+    steps: int = 6000,
+    minutes: float | None = None,
+    resume: _Switch = False,
+    target: Literal["soft", "binary"] = "soft",
+    lookahead: int = 0,
+    seed: int = 0,
+    init: Path | None = None,
+    device: Device = "auto",
+    threads: int = 1,
+    preview: Path | None = None,
+    cache: Path | None = None,
+    quiet: Annotated[_Switch, Parameter(name=["--quiet", "-q"])] = False,
+) -> int:
+    """Train a net on mash-ups that are made on the fly; stop and go on at any time.
+
+    Examples:
+      rtsep train koretzky --data sounds
+      rtsep train koretzky --data sounds --minutes 60         stops after an hour
+      rtsep train koretzky --data sounds --resume
+      rtsep train koretzky --data sounds --target binary --runs runs/binary
+
+    Parameters
+    ----------
+    net
+        Which net: koretzky.
+    data
+        Folder of the sound: vocals/, accompaniment/ and paired/ (docs/training.md).
+    runs
+        Folder of this run: checkpoint, log, cache of decoded sound; runs/NET if not given.
+    steps
+        Length of the whole training; the learning rate follows it.
+    minutes
+        Stop after this time; --resume goes on.
+    resume
+        Go on from the run's last checkpoint.
+    target
+        What the net learns: a soft mask, or the source's binary one.
+    lookahead
+        Hops that the net may look ahead, 0 to 24.
+    seed
+        Of data, order and weights.
+    init
+        Checkpoint to take the first weights from.
+    device
+        auto takes CUDA if it is there.
+    threads
+        Threads of torch; 0: as many as it likes.
+    preview
+        Folder for the vocals of two songs at every scoring.
+    cache
+        Folder of the decoded sound; beside the run if not given.
+    quiet
+        No progress bar.
+    """
+    with training_libraries():
+        from rtsep.training.loop import train as learn
+
+        checkpoint = learn(
+            net,
+            data=data,
+            runs=runs or Path("runs") / net,
+            steps=steps,
+            minutes=minutes,
+            resume=resume,
+            target=target,
+            lookahead=lookahead,
+            seed=seed,
+            init=init,
+            device=device,
+            threads=threads,
+            preview=preview,
+            cache=cache,
+            quiet=quiet,
+        )
+    print(f"{checkpoint}: `rtsep export {checkpoint} -o models/{net}` makes a model of it")
+    return 0
