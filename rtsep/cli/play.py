@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtsep.cli.report import write_stats
+from rtsep.cli.report import played_s, write_stats
 from rtsep.cli.views import View
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def play(options: SessionOptions, view: View, *, duration: float | None, stats: 
             while not stop.wanted:
                 now = session.snapshot()
                 view.update(now)
-                left = view.interval_s if duration is None else min(view.interval_s, duration - now.position_s)
+                left = view.interval_s if duration is None else min(view.interval_s, duration - played_s(now))
                 if left <= 0 or session.wait(left):
                     break
             session.stop(fade_ms=FADE_MS)

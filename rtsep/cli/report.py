@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,17 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def played_s(stats: Stats) -> float:
+    """Seconds of sound since the start, over reconnections."""
+    return stats.hops * stats.hop_frames / stats.samplerate if stats.samplerate else 0.0
+
+
+def news(before: Sequence[str], now: Sequence[str]) -> Sequence[str]:
+    """Lines of `now` that have come since `before`; both are the newest lines of one growing list."""
+    kept = next(n for n in range(len(now), -1, -1) if tuple(before[len(before) - n :]) == tuple(now[:n]))
+    return now[kept:]
+
+
 def stream_line(stats: Stats) -> str:
     """Rate, hop and latency in one line."""
     whole = stats.latency_ms + stats.device_latency_ms
@@ -58,10 +70,12 @@ def cost_line(stats: Stats) -> str:
 
 def summary(stats: Stats) -> str:
     """Text for the end of a run."""
-    hop_ms = 1000.0 * stats.hop_frames / stats.samplerate
+    hop_ms = 1000.0 * stats.hop_frames / (stats.samplerate or 1)
     lines = [
-        f"{clock(stats.position_s)} played, {stream_line(stats)}",
+        f"{clock(played_s(stats))} played, {stream_line(stats)}",
         f"{stats.hops} hops, {stats.late} late masks, xruns {stats.xruns_in} in and {stats.xruns_out} out",
         f"{cost_line(stats)}, of a hop's {hop_ms:.2f} ms",
     ]
+    if stats.recording:
+        lines.append(f"mixture, vocals and accompaniment are in {stats.recording}/")
     return "\n".join(lines)

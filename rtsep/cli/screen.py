@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rtsep import __version__
 from rtsep.cli.keys import Keyboard
-from rtsep.cli.report import clock, cost_line, db, summary
+from rtsep.cli.report import clock, cost_line, db, played_s, summary
 from rtsep.cli.views import View
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ TOP_DB = 12.0
 #: Below this a fader jumps to silence.
 LOWEST_DB = -40.0
 
-KEYS = "up/down voice   left/right music   k karaoke   a acapella   0 both 0 dB   b bypass   q quit"
+KEYS = "↑↓ vocals   ←→ music   k karaoke   a acapella   0 reset   b bypass   q quit"
 
 
 def step(level: float, change: float) -> float:
@@ -129,21 +129,23 @@ class Screen(View):
 
     def draw(self, stats: Stats) -> Text:
         """The whole screen as text, at most 80 x 24."""
-        options, get = self.session.options, self.session.get
-        hop_ms = 1000.0 * stats.hop_frames / stats.samplerate
+        hop_ms = 1000.0 * stats.hop_frames / (stats.samplerate or 1)
         rate = f"{stats.samplerate / 1000:g} kHz"
         if stats.device_samplerate != stats.samplerate:
             rate += f", device {stats.device_samplerate / 1000:g} kHz"
-        played = clock(stats.position_s) + (f" of {clock(self.duration)}" if self.duration else "")
-        good = stats.state == "playing" and not get("bypass")
-        state = "bypass" if get("bypass") and stats.state == "playing" else stats.state
-        path = f"{options.input} > {options.separator} > {options.output}"
+        played = clock(played_s(stats)) + (f" of {clock(self.duration)}" if self.duration else "")
+        state = stats.state
+        if stats.bypass and state == "playing":
+            state = "bypass: the delayed input as it is"
+        if stats.recording:
+            state += f", recording to {stats.recording}/"
+        path = f"{stats.input} > {stats.separator} > {stats.output}"
 
         text = Text(no_wrap=True, overflow="crop")
         text.append(f" rtsep {__version__}  ", "bold")
         text.append(f"{path[: WIDTH - 30]:<{WIDTH - 30}}", "bold cyan")
         text.append(f"{played:>{14}}\n", "bold")
-        text.append(f" {state[: WIDTH - 1]}\n\n", "green" if good else "yellow")
+        text.append(f" {state[: WIDTH - 1]}\n\n", "yellow" if stats.bypass or stats.state != "playing" else "green")
 
         for name, peaks in (
             ("input", stats.peak_in_db),
@@ -153,10 +155,13 @@ class Screen(View):
         ):
             _meters(text, name, peaks)
         text.append("\n")
-        _fader(text, "vocals", get("vocals_db"))
-        _fader(text, "music", get("music_db"))
+        _fader(text, "vocals", stats.vocals_db)
+        _fader(text, "music", stats.music_db)
         text.append("\n")
 
+        xruns = f"{stats.xruns_in} in, {stats.xruns_out} out"
+        if stats.device_xruns:
+            xruns += f", {stats.device_xruns} reported by the device"
         whole = stats.latency_ms + stats.device_latency_ms
         rows = (
             ("stream", f"{rate}, hop {stats.hop_frames} frames = {hop_ms:.2f} ms", False),
@@ -167,7 +172,7 @@ class Screen(View):
                 stats.hop_ms_p99 > hop_ms,
             ),
             ("late masks", f"{stats.late} of {stats.hops}", stats.late > 0),
-            ("xruns", f"{stats.xruns_in} in, {stats.xruns_out} out", stats.xruns_in + stats.xruns_out > 0),
+            ("xruns", xruns, stats.xruns_in + stats.xruns_out > 0),
         )
         for name, value, alarm in rows:
             text.append(f" {name:<12}", "dim")
@@ -175,7 +180,7 @@ class Screen(View):
         notes = [*self._notes, *stats.messages][-2:]
         for line in [*notes, "", ""][:2]:
             text.append(f" {line[: WIDTH - 1]}\n", "dim")
-        text.append(f" {KEYS[: WIDTH - 1]}", "dim")
+        text.append(f" {KEYS}", "dim")
         return text
 
 

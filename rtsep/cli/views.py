@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from rtsep.cli.report import as_json, stream_line, summary
+from rtsep.cli.report import as_json, news, stream_line, summary
 
 if TYPE_CHECKING:
     from rtsep.cli.play import Stop
@@ -56,21 +56,21 @@ class Lines(View):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._state = ""
-        self._told = 0
+        self._told: Sequence[str] = ()
 
     def say(self, text: str) -> None:
         self.print(text)
 
     @contextlib.contextmanager
     def showing(self, session: Session, stop: Stop, duration: float | None) -> Iterator[None]:
-        options = session.options
-        self.print(f"{options.input} -> {options.separator} -> {options.output}: {stream_line(session.snapshot())}")
+        now = session.snapshot()
+        self.print(f"{now.input} > {now.separator} > {now.output}, {stream_line(now)}")
         yield
 
     def update(self, stats: Stats) -> None:
-        for message in stats.messages[self._told :]:
+        for message in news(self._told, stats.messages):
             self.print(message)
-        self._told = len(stats.messages)
+        self._told = stats.messages
         if stats.state != self._state:
             self._state = stats.state
             self.print(stats.state)
