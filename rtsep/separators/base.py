@@ -175,4 +175,4 @@ class Separator(ABC):
 
     @abstractmethod
     def reset(self) -> None:
-        """Forget the past, as after `prepare` [main thread, stream stopped]."""
+        """Forget the past, as after `prepare` [main thread, stream stopped; or inference thread, after a failure]."""

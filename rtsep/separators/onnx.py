@@ -10,7 +10,7 @@ from rtsep.separators import features, manifest
 from rtsep.separators.base import Mask, Param, Parameters, Separator, Spectrum
 from rtsep.separators.gate import Gate
 from rtsep.separators.kernels import STRENGTH
-from rtsep.separators.session import Net, check_tensors, open_session
+from rtsep.separators.session import Net, open_net
 from rtsep.spec import StreamSpec
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -123,13 +123,10 @@ class OnnxSeparator(Separator):
                 raise UsageError(f"separator {self.name} does not run at {what} {found}: {allowed} is what it needs")
         if self._net is None:
             data = manifest.read_file(self.folder, self.manifest)
-            session, on_cuda = open_session(self.manifest, data, self._device, self._cuda_graph, self.notes)
-            check_tensors(self.manifest, session, self._feature)
-            self._net = Net(self.manifest, session, self._feature, on_cuda, self._cuda_graph)
-            self.runs_on = "cuda" if on_cuda else "cpu"
+            self._net = open_net(self.manifest, data, self._feature, self._device, self._cuda_graph, self.notes)
+            self.runs_on = self._net.device
         self._hop_ms = spec.hop_ms
         self.params.prepare(spec.hop_ms)
-        self._net.warm_up()
         self.reset()
 
     def process(self, spectrum: Spectrum, mask: Mask) -> None:

@@ -29,48 +29,55 @@ def onnxruntime() -> ModuleType:
     return ort
 
 
-def open_session(manifest: Manifest, data: bytes, device: str, cuda_graph: bool, notes: list[str]) -> tuple[Any, bool]:
-    """Open a session for a net.
+def open_net(manifest: Manifest, data: bytes, feature: Feature, device: str, cuda_graph: bool, notes: list[str]) -> Net:
+    """Open a net, check it against its manifest and warm it up [main thread].
 
     Parameters
     ----------
     manifest : Manifest
-        For messages.
+        What the net should be.
     data : bytes
         The net's file.
+    feature : Feature
+        Shapes of input and mask.
     device : {"auto", "cpu", "cuda"}
-        ``auto`` takes CUDA where ONNX Runtime has it. A GPU that was wanted but does not work is a note, and the CPU
-        is used.
+        ``auto`` takes CUDA where ONNX Runtime has it.
     cuda_graph : bool
-        Capture the net as a CUDA graph.
+        On CUDA, replay the net as one graph.
     notes : list of str
-        One line is appended if the CPU is used though a GPU was wanted.
-
-    Returns
-    -------
-    session : onnxruntime.InferenceSession
-    on_cuda : bool
-        Whether it runs on CUDA.
+        One line is appended if CUDA was wanted and does not work; the CPU is used then.
 
     Raises
     ------
     ModelError
-        If ONNX Runtime is missing or refuses the file.
+        If ONNX Runtime is missing, refuses the file, or finds other tensors in it than the manifest names.
     """
     ort = onnxruntime()
-    if device != "cpu":
-        session, reason = _open_cuda(ort, data, cuda_graph)
-        if session is not None:
-            return session, True
-        if device == "cuda" or CUDA in ort.get_available_providers():
-            notes.append(f"CUDA is not used: {reason}; {manifest.name} runs on the CPU")
+    has_cuda = CUDA in ort.get_available_providers()
+    if device == "cuda" and not has_cuda:
+        reason = f"onnxruntime {ort.__version__} is built without it (pip install 'rtsep[gpu]' in place of [cpu])"
+        notes.append(f"CUDA is not used: {reason}; {manifest.name} runs on the CPU")
+    elif device != "cpu" and has_cuda:
+        try:
+            net = Net(manifest, _cuda_session(ort, data, cuda_graph), feature, on_cuda=True, cuda_graph=cuda_graph)
+            net.warm_up()
+            return net
+        except ModelError:
+            raise
+        except Exception as error:  # ONNX Runtime has no common root of its errors
+            notes.append(f"CUDA is not used: {_first_line(error)}; {manifest.name} runs on the CPU")
     try:
-        return ort.InferenceSession(data, _options(ort), providers=["CPUExecutionProvider"]), False
-    except Exception as error:  # ONNX Runtime has no common root of its errors
+        session = ort.InferenceSession(data, _options(ort), providers=["CPUExecutionProvider"])
+        net = Net(manifest, session, feature)
+        net.warm_up()
+    except ModelError:
+        raise
+    except Exception as error:
         raise ModelError(
             f"model {manifest.name}: onnxruntime {ort.__version__} refuses {manifest.file.name} "
             f"(opset {manifest.file.opset}): {_first_line(error)}"
         ) from error
+    return net
 
 
 def _options(ort: ModuleType) -> Any:
@@ -87,10 +94,8 @@ def _options(ort: ModuleType) -> Any:
     return options
 
 
-def _open_cuda(ort: ModuleType, data: bytes, cuda_graph: bool) -> tuple[Any, str]:
-    """Session on CUDA and an empty reason, or None and the reason why there is none."""
-    if CUDA not in ort.get_available_providers():
-        return None, f"onnxruntime {ort.__version__} is built without it (pip install 'rtsep[gpu]' in place of [cpu])"
+def _cuda_session(ort: ModuleType, data: bytes, cuda_graph: bool) -> Any:
+    """Session on CUDA; any exception says in its first line why there is none."""
     # TF32 would round products to 10 bits: a mask must not depend on where it was computed.
     settings = {"enable_cuda_graph": "1" if cuda_graph else "0", "use_tf32": "0"}
     ort.set_default_logger_severity(4)
@@ -99,13 +104,11 @@ def _open_cuda(ort: ModuleType, data: bytes, cuda_graph: bool) -> tuple[Any, str
             if hasattr(ort, "preload_dlls"):
                 ort.preload_dlls()
             session = ort.InferenceSession(data, _options(ort), providers=[(CUDA, settings), "CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has no common root of its errors
-        return None, _first_line(error)
     finally:
         ort.set_default_logger_severity(2)
     if CUDA not in session.get_providers():
-        return None, "ONNX Runtime finds no working NVIDIA driver, CUDA or cuDNN library (see nvidia-smi)"
-    return session, ""
+        raise RuntimeError("ONNX Runtime finds no working NVIDIA driver, CUDA or cuDNN library (see nvidia-smi)")
+    return session
 
 
 def check_tensors(manifest: Manifest, session: Any, feature: Feature) -> None:
@@ -150,17 +153,26 @@ class Net:
     manifest : Manifest
         Names and shapes.
     session : onnxruntime.InferenceSession
-        Open session whose tensors were checked.
+        Open session.
     feature : Feature
         Shapes of input and mask.
     on_cuda, cuda_graph : bool
         Where the session runs, and whether it replays CUDA graphs.
+
+    Raises
+    ------
+    ModelError
+        If the session has other tensors than the manifest names.
     """
 
-    def __init__(self, manifest: Manifest, session: Any, feature: Feature, on_cuda: bool, cuda_graph: bool) -> None:
+    def __init__(
+        self, manifest: Manifest, session: Any, feature: Feature, on_cuda: bool = False, cuda_graph: bool = False
+    ) -> None:
+        check_tensors(manifest, session, feature)
         self._ort = onnxruntime()
         self._session = session
-        self._device = "cuda" if on_cuda else "cpu"
+        #: Where it runs: ``"cpu"`` or ``"cuda"``.
+        self.device = "cuda" if on_cuda else "cpu"
         self._staged = on_cuda
         self._copied_back = on_cuda and cuda_graph
         #: Input of the next run, and mask and voice probability of the last one.
@@ -173,7 +185,7 @@ class Net:
         if manifest.tensors.vad is not None and self.vad is not None:
             outputs[manifest.tensors.vad] = self.vad
         # A captured graph writes to the GPU alone; else ONNX Runtime itself brings the outputs to the CPU.
-        place = self._device if self._copied_back else "cpu"
+        place = self.device if self._copied_back else "cpu"
         self._outputs = [(name, host, self._tensor(host, place)) for name, host in outputs.items()]
         self._zeros = [np.zeros(state.shape, np.float32) for state in manifest.state]
         self._states = [[self._tensor(zero.copy()) for zero in self._zeros] for _ in range(2)]
@@ -182,7 +194,7 @@ class Net:
 
     def _tensor(self, host: NDArray[np.float32], place: str | None = None) -> Any:
         """OrtValue that shares the memory of `host` on the CPU, or is a copy of it on the GPU."""
-        return self._ort.OrtValue.ortvalue_from_numpy(host, place or self._device, 0)
+        return self._ort.OrtValue.ortvalue_from_numpy(host, place or self.device, 0)
 
     def _bind(self, manifest: Manifest, parity: int) -> tuple[Any, Any]:
         binding = self._session.io_binding()

@@ -11,6 +11,7 @@ import pytest
 
 from rtsep.errors import ModelError, UsageError
 from rtsep.separators.onnx import OnnxSeparator
+from rtsep.separators.session import Net
 from rtsep.spec import StreamSpec
 from tests.separators import tiny
 
@@ -252,3 +253,31 @@ def test_missing_onnxruntime_names_the_extra(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(ModelError, match=r"pip install 'rtsep\[cpu\]'"):
         opened(folder)
+
+
+def test_cuda_that_opens_but_does_not_run_is_one_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU without memory, a driver too old, a net that no graph can hold: all show only at the first runs."""
+    folder = tiny.build(tmp_path)
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+
+    def session(data: bytes, options: object, providers: list) -> object:
+        made = real(data, options, providers=["CPUExecutionProvider"])
+        if providers != ["CPUExecutionProvider"]:
+            made.get_providers = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        return made
+
+    def full(self: Net) -> None:
+        if self.device == "cuda":
+            raise RuntimeError("CUDA failure 2: out of memory")
+        run_on_cpu(self)
+
+    run_on_cpu = Net.run
+    monkeypatch.setattr(Net, "run", full)
+    monkeypatch.setattr(Net, "_tensor", lambda self, host, place=None: onnxruntime.OrtValue.ortvalue_from_numpy(host))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    separator = opened(folder, device="auto")
+    assert separator.notes == ["CUDA is not used: CUDA failure 2: out of memory; tiny runs on the CPU"]
+    assert (separator.runs_on, run(separator, noise(2)).any()) == ("cpu", True)
