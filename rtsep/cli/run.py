@@ -194,6 +194,7 @@ def _play(
         record=Path(record) if record else None,
         record_format=chosen.record.format,
         overwrite=overwrite,
+        duration_s=duration,
     )
     return play.play(options, view_for(sink, quiet=quiet, json=json), duration=duration, stats=stats, note=note)
 
