@@ -53,15 +53,10 @@ clean:  ## remove the environment and all that was built
 
 # --- the local environment -------------------------------------------------------------------------------------------
 
-# Debian and Ubuntu ship Python without the part of venv that brings pip; it is then fetched from where pip comes from.
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "rtsep needs Python 3.11 or newer (try: sudo apt install python3)"; exit 1; }
 	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
-	    $(PYTHON) -m venv --clear --without-pip $(VENV) && \
-	    $(PYTHON) -c 'import urllib.request as u; print(u.urlopen("https://bootstrap.pypa.io/get-pip.py").read().decode())' \
-	        > $(VENV)/get-pip.py && $(BIN)/python $(VENV)/get-pip.py --quiet; \
-	} || { rm -rf $(VENV); echo "cannot make $(VENV): sudo apt install python3-venv"; exit 1; }
+	@tools/make-venv $(PYTHON) $(VENV)
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing rtsep and what it needs into $(VENV) (once)"
