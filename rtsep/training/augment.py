@@ -41,6 +41,10 @@ class Batch:
     vad: Floats  # (B, T') 1 where there is a voice
     vad_weight: Floats  # (B, T') 0 where a voice is too far under the music to be heard
 
+    def arrays(self) -> dict[str, Floats]:
+        """All of them by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 def stft(sound: Floats, window: Floats) -> NDArray[np.complex64]:
     """Spectra (frames, 513) of mono sound; frame k ends at sample ``WINDOW + k * HOP``."""

@@ -98,6 +98,11 @@ class Clip:
             out[begin - start : end - start] = part / CACHE_SCALE
         return out
 
+    def read_channels(self, start: int, frames: int) -> NDArray[np.float32]:
+        """The channels as they were, shape (1 or 2, frames)."""
+        rows = [self.read(start, frames, side) for side in ((1.0, -1.0) if self.sound.shape[0] > 1 else (0.0,))]
+        return np.stack(rows)
+
 
 @dataclass(frozen=True, slots=True)
 class Corpus:

@@ -23,7 +23,7 @@ from rtsep.training import losses
 from rtsep.training.augment import Mixer
 from rtsep.training.data import load
 from rtsep.training.evaluate import score, summarize
-from rtsep.training.nets.koretzky import Koretzky, NetConfig
+from rtsep.training.nets.koretzky import CONTEXT, Koretzky, NetConfig
 from rtsep.training.songs import songs
 
 NETS = ("koretzky",)
@@ -46,7 +46,7 @@ class TrainConfig:
     frames: int = 256  # output frames of a sequence
     sources: int = 8
     rolls: int = 2
-    vad_every: int = 4  # the detector sees one sequence in so many
+    vad_share: float = 0.2  # share of the steps, the last ones, that train the detector
     split: str = "train"
 
 
@@ -75,11 +75,30 @@ def pick_device(device: str) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def rate(config: TrainConfig, step: int) -> float:
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Which net a step trains, how many steps that net has had and gets.
+
+    The mask net comes first. The detector then begins with its convolutions, where the sizes allow, and learns in
+    a fifth of the steps what takes it far longer from nothing.
+    """
+
+    net: str
+    step: int
+    steps: int
+
+
+def phase(config: TrainConfig, step: int) -> Phase:
+    """The phase of a step."""
+    first = config.steps - round(config.steps * config.vad_share)
+    return Phase("mask_net", step, first) if step < first else Phase("vad_net", step - first, config.steps - first)
+
+
+def rate(config: TrainConfig, now: Phase) -> float:
     """Learning rate of a step: linear warm-up, level, then a half cosine to zero."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    fall = max(0.0, step / config.steps - config.decay_from) / (1 - config.decay_from)
+    if now.step < config.warmup:
+        return config.lr * (now.step + 1) / config.warmup
+    fall = max(0.0, now.step / now.steps - config.decay_from) / (1 - config.decay_from)
     return config.lr * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
 
 
@@ -101,48 +120,50 @@ class Run:
             raise UsageError(f"optimizer {config.optimizer!r}: expected adamw or sgd")
 
     def update(self, mixer: Mixer) -> dict[str, float]:
-        """One step on the batch of that step."""
-        config = self.config
+        """One step of the net whose phase it is, on the batch of that step."""
+        config, now = self.config, phase(self.config, self.step)
+        if now.net == "vad_net" and now.step == 0:
+            self._begin_detector()
         for group in self.optimizer.param_groups:
-            group["lr"] = rate(config, self.step)
+            group["lr"] = rate(config, now)
         torch.manual_seed(config.seed * 1_000_003 + self.step)
-        batch = mixer.batch(self.step)
-        begin = 24 - config.lookahead
-        magnitude = torch.from_numpy(batch.magnitude).to(self.device)
-        tensors = {
-            k: torch.from_numpy(getattr(batch, k)).to(self.device)
-            for k in ("start", "ratio", "binary", "voice", "bins", "vad", "vad_weight")
-        }
-        # The detector learns from a part of the batch: it needs less than the mask net and costs as much.
-        some = slice(self.step % config.vad_every, None, config.vad_every)
-        heard, heard_weight = tensors["vad"][some], tensors["vad_weight"][some]
+        batch = {k: torch.from_numpy(v).to(self.device) for k, v in mixer.batch(self.step).arrays().items()}
+        net = getattr(self.model, now.net)
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16):
-            features = self.model.level(magnitude, tensors["start"])
-            mask = self.model.mask_net(features)
-            vad = self.model.vad_net(features[some])[..., 0]
-        mask, vad = mask.float(), vad.float()
-        if config.target == "binary":
-            loss = losses.binary_mask(mask, tensors["binary"], tensors["bins"])
-        else:
-            seen = magnitude[:, begin : begin + config.frames]
-            loss = losses.soft_mask(mask, seen, tensors["ratio"], tensors["voice"], tensors["bins"])
-        detector = losses.voice_activity(vad, heard, heard_weight)
-        self.optimizer.zero_grad()
-        (loss + detector).backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+            logits = net(self.model.level(batch["magnitude"], batch["start"]))
+        loss, report = self._loss(now, logits.float(), batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         self.optimizer.step()
-        keep = min(config.ema, (1 + self.step) / (10 + self.step))
+        keep = min(config.ema, (1 + now.step) / (10 + now.step))
         with torch.no_grad():
-            for k, v in self.model.state_dict().items():
-                self.mean[k].lerp_(v, 1 - keep)
+            for k, v in net.state_dict().items():
+                self.mean[f"{now.net}.{k}"].lerp_(v, 1 - keep)
         self.step += 1
-        right = (((vad > 0) == (heard > 0.5)).float() * heard_weight).sum()
-        return {
-            "loss": loss.item(),
-            "vad_loss": detector.item(),
-            "vad_accuracy": (right / heard_weight.sum()).item(),
-        }
+        return report
+
+    def _loss(self, now: Phase, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
+        if now.net == "vad_net":
+            loss = losses.voice_activity(logits[..., 0], batch["vad"], batch["vad_weight"])
+            right = ((logits[..., 0] > 0) == (batch["vad"] > 0.5)).float() * batch["vad_weight"]
+            return loss, {"vad_loss": loss.item(), "vad_accuracy": (right.sum() / batch["vad_weight"].sum()).item()}
+        if self.config.target == "binary":
+            loss = losses.binary_mask(logits, batch["binary"], batch["bins"])
+        else:
+            begin = CONTEXT - 1 - self.config.lookahead
+            seen = batch["magnitude"][:, begin : begin + self.config.frames]
+            loss = losses.soft_mask(logits, seen, batch["ratio"], batch["voice"], batch["bins"])
+        return loss, {"loss": loss.item()}
+
+    def _begin_detector(self) -> None:
+        """Give the detector the convolutions of the mask net, where the sizes allow."""
+        if self.net.channels == self.net.vad_channels:
+            weights = {k.removeprefix("mask_net."): v for k, v in self.mean.items() if k.startswith("mask_net.convs")}
+            self.model.vad_net.load_state_dict(weights, strict=False)
+        for k, v in self.model.vad_net.state_dict().items():
+            self.mean[f"vad_net.{k}"].copy_(v)
 
     def averaged(self) -> Koretzky:
         """The model with the running mean of its weights, for scoring."""
@@ -314,10 +335,13 @@ def train(
         task = bar.add_task(f"{net} {settings.target}", total=settings.steps, completed=run.step, note="")
         try:
             while run.step < settings.steps and (minutes is None or time.monotonic() - begun < minutes * 60):
-                for key, value in run.update(mixer).items():
+                values = run.update(mixer)
+                if set(values) != set(sums):  # another net's turn
+                    sums, count = {}, 0
+                for key, value in values.items():
                     sums[key] = sums.get(key, 0.0) + value
                 count += 1
-                bar.update(task, completed=run.step, note=f"loss {sums['loss'] / count:.4f}")
+                bar.update(task, completed=run.step, note=f"loss {next(iter(sums.values())) / count:.4f}")
                 if run.step % 100 == 0:
                     note({key: round(value / count, 5) for key, value in sums.items()})
                     sums, count = {}, 0
