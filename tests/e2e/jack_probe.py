@@ -1,8 +1,8 @@
-"""JACK clients for the tests, with compiled callbacks: a probe plays and records in step, an empty one counts its losses.
+"""JACK clients for the tests, with compiled callbacks: a probe plays and records in step, an empty one counts losses.
 
 `Probe` is two clients in one graph, a player before and a recorder behind the client under test; no connection goes
-backwards, so JACK adds no period. Frame n of the recording is what came out in the cycle (and at the place in it) in which
-frame n of the signal went in: the distance between a click in both is the latency, to the frame.
+backwards, so JACK adds no period. Frame n of the recording is what came out in the cycle (and at the place in it) in
+which frame n of the signal went in: the distance between a click in both is the latency, to the frame.
 """
 
 from __future__ import annotations

@@ -310,6 +310,6 @@ def _need_libjack() -> None:
 
 
 def _pipewire_libjack() -> Path:
-    found = sorted(glob.glob("/usr/lib*/**/pipewire-0.3/jack", recursive=True))
+    found = sorted(glob.glob("/usr/lib*/pipewire-0.3/jack") + glob.glob("/usr/lib/*/pipewire-0.3/jack"))
     need(found, "pipewire-jack not installed")
     return Path(found[0])
