@@ -61,7 +61,9 @@ def give(chain, index, mask_index, lookahead):
     for c in range(spectrum.shape[0]):
         for b in range(spectrum.shape[1]):
             chain.product[c, b] = mask[c, b] * spectrum[c, b]
-    synthesise(chain.inverse_plan, chain.synthesis_window, chain.product, chain.frame, chain.bins, chain.tail, chain.vocals)
+    synthesise(
+        chain.inverse_plan, chain.synthesis_window, chain.product, chain.frame, chain.bins, chain.tail, chain.vocals
+    )
     hop = chain.vocals.shape[1]
     start = chain.recent.shape[1] - (lookahead + 2) * hop
     for c in range(spectrum.shape[0]):

@@ -13,6 +13,7 @@ from rtsep.engine.chain import Chain
 from rtsep.engine.histogram import Histogram, count_duration
 from rtsep.engine.worker import FAULT, MASKED, PUBLISHED, RUN, SKIPPED
 from rtsep.io.clock import Semaphore, post, wait_until
+from rtsep.io.realtime import raise_priority
 from rtsep.native import load_acquire, store_release
 
 #: Time for which a separator stays bypassed after its first failure; doubled at each further one, up to the last.
@@ -62,19 +63,21 @@ class Inference:
         Shared with the worker.
     mask_ready, spectrum_ready : Semaphore
         Posted by this thread and by the worker.
+    times : Histogram
+        Counts the duration of each call of the separator.
 
     Attributes
     ----------
-    times : Histogram
-        Duration of each call of the separator.
     fault : str
         Why the separator is bypassed; empty while it works.
     faults : int
         Number of failures since the start.
     """
 
-    def __init__(self, chain: Chain, words: np.ndarray, mask_ready: Semaphore, spectrum_ready: Semaphore) -> None:
-        self.times = Histogram()
+    def __init__(
+        self, chain: Chain, words: np.ndarray, mask_ready: Semaphore, spectrum_ready: Semaphore, times: Histogram
+    ) -> None:
+        self.times = times
         self.fault = ""
         self.faults = 0
         self._chain = chain
@@ -100,7 +103,7 @@ class Inference:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        realtime.raise_priority(realtime.INFERENCE)
+        raise_priority(realtime.INFERENCE)
         words, slots = self._words, len(self._masks)
         spectrum_ready, mask_ready = self._spectrum_ready.address, self._mask_ready.address
         counts = self.times.counts

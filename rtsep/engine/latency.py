@@ -41,7 +41,9 @@ class Budget:
     @property
     def total_frames(self) -> int:
         """Output stream against input stream, device buffers excluded."""
-        return self.overlap_frames + self.lookahead_frames + self.output_frames + self.resampler_frames + self.clock_frames
+        return (
+            self.overlap_frames + self.lookahead_frames + self.output_frames + self.resampler_frames + self.clock_frames
+        )
 
 
 def output_fill(blocksize: int, hop: int, samplerate: int, variable: bool = False) -> int:

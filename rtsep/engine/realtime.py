@@ -20,19 +20,8 @@ _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _MADV_DONTNEED = 4
 
 
-def raise_priority(priority: int) -> bool:
-    """Put the calling thread under SCHED_FIFO; False where the system does not allow it [the thread itself]."""
-    if not hasattr(os, "sched_setscheduler"):
-        return False
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))  # 0: the calling thread
-    except OSError:
-        return False
-    return True
-
-
 def can_raise_priority() -> bool:
-    """Whether `raise_priority` would succeed; changes nothing [any thread]."""
+    """Whether `rtsep.io.realtime.raise_priority` would succeed; changes nothing [any thread]."""
     if not sys.platform.startswith("linux"):
         return False
     import resource
@@ -49,27 +38,37 @@ def can_lock_memory() -> bool:
     return os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
 
 
-def lock_memory() -> bool:
-    """Keep pages in memory once they have been touched; False where that is not allowed [main thread]."""
+@contextlib.contextmanager
+def locked_memory() -> Iterator[bool]:
+    """Keep pages in memory once they have been touched, while a stream runs; gives False where that is not allowed [main thread]."""
     if not can_lock_memory():
-        return False
-    return ctypes.CDLL(None).mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0
+        yield False
+        return
+    libc = ctypes.CDLL(None)
+    try:
+        yield libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0
+    finally:
+        libc.munlockall()
 
 
-def release_compiler() -> int:
-    """Give back the memory pages of the compiler, which is not needed once its code is loaded; returns bytes [main thread].
+def release_pages() -> int:
+    """Give back resident memory that a running stream hardly touches; returns bytes [main thread, before `locked_memory`].
 
-    About 50 MB of machine code, unchanged from its file: should the compiler be called again, the pages come back by themselves. (Its
-    read-only data was changed by the loader and has to stay.) To be called before `lock_memory`.
+    Two things. The compiler's machine code (50 MB), unchanged from its file and not needed once our code is loaded. And the memory that a
+    JACK server shares with its clients, which its library locks as a whole (100 MB) though a client uses a few pages of
+    it. Whatever is touched later comes back by itself.
     """
     if not sys.platform.startswith("linux"):
         return 0
     libc, released = ctypes.CDLL(None, use_errno=True), 0
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, flags, *_, name = line.split(maxsplit=5)
-        if "libllvmlite" in name and "x" in flags:
+        shared = name.startswith("/dev/shm/jack") and "s" in flags
+        if shared or ("libllvmlite" in name and "x" in flags):
             first, last = (int(word, 16) for word in span.split("-"))
-            if libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _MADV_DONTNEED) == 0:
+            place = ctypes.c_void_p(first), ctypes.c_size_t(last - first)
+            libc.munlock(*place)
+            if libc.madvise(*place, _MADV_DONTNEED) == 0:
                 released += last - first
     return released
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,14 +24,17 @@ from rtsep.engine.histogram import Histogram
 from rtsep.engine.inference import Inference
 from rtsep.engine.latency import Budget, output_fill
 from rtsep.io import tick
-from rtsep.io.base import Driver, Sink, Source
+from rtsep.io.base import Driver, Source
 from rtsep.io.clock import Semaphore
+from rtsep.io.realtime import raise_priority
 from rtsep.io.tick import StreamContext
 from rtsep.separators.base import Separator
 from rtsep.spec import StreamSpec
 
 #: Sound that a source without a clock may be ahead, and that a sink may be behind, in seconds.
 _AHEAD_S = 2.0
+#: Sound that the recorder may be behind, in seconds.
+_RECORD_S = 10.0
 #: Frames that a block of another device may come late, in seconds: the price of an ordinary desktop.
 _JITTER_S = 0.004
 #: The worker's own part of a period that is kept back from waiting for a mask: a share of the period and its most, in seconds.
@@ -47,6 +50,15 @@ class Controls:
     vocals_db: float = 0.0
     music_db: float = 0.0
     bypass: bool = False
+
+
+@dataclass(slots=True)
+class Timing:
+    """Durations per hop, kept from stream to stream: all of it, without the wait for the mask, and the separator's own."""
+
+    hop: Histogram = field(default_factory=Histogram)
+    host: Histogram = field(default_factory=Histogram)
+    infer: Histogram = field(default_factory=Histogram)
 
 
 def engine_rate(device_rate: int, separator: Separator) -> int:
@@ -66,28 +78,38 @@ class Stream:
         Opened; owns the clock.
     source : Source or None
         Opened; needed where the driver has no inputs.
-    sink : Sink or None
-        Opened later by the session; gets what is played where the driver has no outputs.
     separator : Separator
         Prepared here.
     hop : int
         Wanted hop; a separator that requires one wins.
     controls : Controls
         Faders and bypass at start.
-    record : Ring or None
-        Gets mixture, vocals and music, 3 x channels, while `recording` is on.
+    timing : Timing, optional
+        Where durations are counted.
+    with_sink : bool
+        Make `sink_ring`, which gets all that is played.
+    record_ring : Ring, optional
+        Of an earlier stream, to go on with if the channels are the same.
+
+    Attributes
+    ----------
+    record_ring : Ring
+        Gets mixture, vocals and music (3 x channels) while `recording` is on.
     """
 
     def __init__(
         self,
         driver: Driver,
         source: Source | None,
-        sink_channels: int,
         separator: Separator,
         hop: int,
         controls: Controls,
+        timing: Timing | None = None,
+        with_sink: bool = False,
+        record_ring: Ring | None = None,
     ) -> None:
         self.driver, self.source = driver, source
+        self.timing = timing or Timing()
         device_rate, self.channels = driver.samplerate, min(driver.inputs or (source.channels if source else 2), 2)
         rate = engine_rate(device_rate, separator)
         self.spec = StreamSpec(rate, self.channels, separator.required_hop(rate) or hop)
@@ -119,18 +141,28 @@ class Stream:
             lookahead_frames=int(np.ceil(separator.latency * to_device)),
             output_frames=output_fill(driver.blocksize, hop_device, device_rate, driver.variable or to_device != 1.0),
             resampler_frames=resampler_frames,
-            clock_frames=int((target / input_rate - hop / rate + delay_in / input_rate) * device_rate) if own_clock else 0,
+            clock_frames=int((target / input_rate - hop / rate + delay_in / input_rate) * device_rate)
+            if own_clock
+            else 0,
         )
 
         self.input_ring = Ring(
             max(int(_AHEAD_S * input_rate), 8 * driver.blocksize, 4 * target, 8 * hop), self.channels
         )
-        self.output_ring = Ring(4 * (self.budget.output_frames + resampler_frames + driver.blocksize + hop_device), self.channels)
-        self.sink_ring = Ring(int(_AHEAD_S * device_rate), self.channels) if sink_channels else None
-        self.record_ring = Ring(int(10 * rate), 3 * self.channels)
+        self.output_ring = Ring(
+            4 * (self.budget.output_frames + resampler_frames + driver.blocksize + hop_device), self.channels
+        )
+        self.sink_ring = Ring(int(_AHEAD_S * device_rate), self.channels) if with_sink else None
+        if record_ring is None or record_ring.channels != 3 * self.channels:
+            record_ring = Ring(int(_RECORD_S * rate), 3 * self.channels)
+        self.record_ring = record_ring
         self._tick_semaphore, self._mask_ready, self._spectrum_ready = Semaphore(), Semaphore(), Semaphore()
-        self.context = StreamContext(self.channels, self.input_ring, self.output_ring, self._tick_semaphore, self.sink_ring)
+        self.context = StreamContext(
+            self.channels, self.input_ring, self.output_ring, self._tick_semaphore, self.sink_ring
+        )
         self.context.set_freewheel(not driver.realtime)
+        if not driver.variable:
+            self.context.set_period(driver.blocksize, device_rate)
 
         self.vocal_ramp = Ramp(rate, controls.vocals_db)
         self.music_ramp = Ramp(rate, controls.music_db)
@@ -139,11 +171,9 @@ class Stream:
         self._master_ramp.set_db(0.0)
         self.limiter = Limiter(rate)
         self.meters = {name: Meter(rate, self.channels) for name in ("input", "vocals", "music", "output")}
-        self.hop_times, self.host_times = Histogram(), Histogram()
 
         self.words = np.zeros(worker.WORDS, dtype=np.int64)
         words = self.words
-        words[worker.RUN] = 1
         words[worker.BYPASS] = controls.bypass
         words[worker.RATE], words[worker.DEVICE_RATE], words[worker.INPUT_RATE] = rate, device_rate, input_rate
         words[worker.LOOKAHEAD] = self.chain.lookahead
@@ -153,9 +183,13 @@ class Stream:
         words[worker.MARGIN_NS] = int(min(_MARGIN_SHARE * period_s, _MARGIN_MOST_S) * 1e9)
         words[worker.MASK_READY], words[worker.SPECTRUM_READY] = self._mask_ready.address, self._spectrum_ready.address
         words[worker.CONVERT_IN] = self._convert_in.handle if self._convert_in else 0
+        words[worker.DELAY_IN] = int(delay_in)
         words[worker.CONVERT_OUT] = self._convert_out.handle if self._convert_out else 0
-        self.inference = Inference(self.chain, words, self._mask_ready, self._spectrum_ready)
+        self.inference = Inference(self.chain, words, self._mask_ready, self._spectrum_ready, self.timing.infer)
         self._memory = self._worker_memory()
+        # Compiled here or taken from the cache, while nothing waits: with RUN still cleared it returns at once.
+        worker.work(self._memory, self.chain.memory)
+        words[worker.RUN] = 1
         self._worker = threading.Thread(target=self._work, name="rtsep-worker", daemon=True)
         self.output_ring.write(np.zeros((self.budget.output_frames + resampler_frames, self.channels), np.float32))
 
@@ -188,13 +222,13 @@ class Stream:
             convert_in=self._convert_in.data if self._convert_in else none,
             convert_in_state=self._convert_in.pull_state if self._convert_in else no_state,
             convert_out=self._convert_out.data if self._convert_out else none,
-            hop_times=self.hop_times.counts,
-            host_times=self.host_times.counts,
+            hop_times=self.timing.hop.counts,
+            host_times=self.timing.host.counts,
             scratch=np.zeros(2, np.int64),
         )
 
     def _work(self) -> None:
-        realtime.raise_priority(realtime.WORKER)
+        raise_priority(realtime.WORKER)
         worker.work(self._memory, self.chain.memory)
 
     def start(self) -> None:
@@ -224,6 +258,19 @@ class Stream:
         self._worker.join(2.0)
         self.inference.join(2.0)
 
+    def set_bypass(self, on: bool) -> None:
+        """Cross-fade to the delayed input and back [any thread]."""
+        self.words[worker.BYPASS] = int(on)
+
+    @property
+    def recording(self) -> bool:
+        """Whether the worker copies into `record_ring` [any thread]."""
+        return bool(self.words[worker.RECORD])
+
+    @recording.setter
+    def recording(self, on: bool) -> None:
+        self.words[worker.RECORD] = int(on)
+
     @property
     def ended(self) -> bool:
         """Whether the source has ended and all of it has been played [any thread]."""
@@ -243,4 +290,6 @@ class Stream:
     def xruns(self) -> tuple[int, int]:
         """Input and output drop-outs so far [any thread]."""
         context = self.context.words
-        return int(context[tick.OVERRUNS] + self.words[worker.STARVED] + self.words[worker.RESYNCS]), int(context[tick.UNDERRUNS])
+        return int(context[tick.OVERRUNS] + self.words[worker.STARVED] + self.words[worker.RESYNCS]), int(
+            context[tick.UNDERRUNS]
+        )

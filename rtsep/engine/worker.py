@@ -20,9 +20,9 @@ from rtsep.dsp.drift import relock, steer
 from rtsep.dsp.gain import TARGET, mix, ramp_next
 from rtsep.dsp.limiter import limit
 from rtsep.dsp.meter import meter
-from rtsep.dsp.resample import pull, resample
+from rtsep.dsp.resample import pull, resample, restart
 from rtsep.dsp.ring import ring_distance, ring_fill, ring_peek, ring_read, ring_skip, ring_space, ring_write
-from rtsep.engine.chain import ChainMemory, give, take
+from rtsep.engine.chain import give, take
 from rtsep.engine.histogram import count_duration
 from rtsep.io import tick
 from rtsep.io.clock import now_ns, post, wait_until
@@ -35,7 +35,21 @@ MASKED, FAULT, SKIPPED = 16, 17, 18
 # by the control side:
 RUN, BYPASS, FINISHED, RECORD = 32, 33, 34, 35
 # and constants:
-RATE, DEVICE_RATE, INPUT_RATE, LOOKAHEAD, SPLIT, OWN_CLOCK, FILL_TARGET, MARGIN_NS, MASK_READY, SPECTRUM_READY, CONVERT_IN, CONVERT_OUT = range(48, 60)
+(
+    RATE,
+    DEVICE_RATE,
+    INPUT_RATE,
+    LOOKAHEAD,
+    SPLIT,
+    OWN_CLOCK,
+    FILL_TARGET,
+    MARGIN_NS,
+    MASK_READY,
+    SPECTRUM_READY,
+    CONVERT_IN,
+    CONVERT_OUT,
+    DELAY_IN,
+) = range(48, 61)
 WORDS = 64
 
 #: Longest nap without news, so that the loop sees RUN change.
@@ -101,7 +115,9 @@ def _fill(w, ratio):
     else:
         offer = min(int((wanted - done) / ratio + 128.0 * max(1.0, 1.0 / ratio)), PIECE)
         count = ring_peek(w.input, w.raw, offer)
-        used, made = pull(words[CONVERT_IN], w.convert_in, w.convert_in_state, w.raw, count, w.converted, wanted - done, ratio)
+        used, made = pull(
+            words[CONVERT_IN], w.convert_in, w.convert_in_state, w.raw, count, w.converted, wanted - done, ratio
+        )
         ring_skip(w.input, used)
         for i in range(max(made, 0)):
             for c in range(channels):
@@ -154,15 +170,17 @@ def _matched_ratio(w):
     """Ratio that holds the fill of the capture ring; 0 while there is silence to be played until it has filled up."""
     words = w.words
     fill, arrival = ring_distance(w.input)
+    age = max((now_ns(w.scratch.ctypes.data) - arrival) * 1e-9, 0.0)
     if words[PRIMED] == 0:
-        if fill < words[FILL_TARGET]:
+        # The first hop takes `DELAY_IN` frames more than it gives, for the resampler's filter.
+        excess = int(fill + age * words[INPUT_RATE]) - words[FILL_TARGET] - words[DELAY_IN]
+        if excess < 0:
             return 0.0
-        ring_skip(w.input, fill - words[FILL_TARGET])
+        fill -= ring_skip(w.input, excess) + words[DELAY_IN]
+        restart(words[CONVERT_IN], w.convert_in_state)
         relock(w.drift)
         words[PRIMED] = 1
-        fill = words[FILL_TARGET]
-    age = (now_ns(w.scratch.ctypes.data) - arrival) * 1e-9
-    ratio, jump = steer(w.drift, fill, max(age, 0.0))
+    ratio, jump = steer(w.drift, fill, age)
     if jump != 0:
         store_release(words, RESYNCS, words[RESYNCS] + 1)
         relock(w.drift)
@@ -221,7 +239,9 @@ def _mix(w, chain):
         for i in range(frames):
             share = np.float32(ramp_next(w.bypass_ramp, 1))
             for c in range(channels):
-                w.out[c, i] = chain.mixture[c, i] if share == 1.0 else w.out[c, i] + share * (chain.mixture[c, i] - w.out[c, i])
+                w.out[c, i] = (
+                    chain.mixture[c, i] if share == 1.0 else w.out[c, i] + share * (chain.mixture[c, i] - w.out[c, i])
+                )
     if w.master_ramp[0] != 1.0 or w.master_ramp[TARGET] != 1.0:
         for i in range(frames):
             gain = np.float32(ramp_next(w.master_ramp, 1))
@@ -270,7 +290,9 @@ def _output(w):
     ratio = words[DEVICE_RATE] / words[RATE]
     done = 0
     while done < frames:
-        used, made = resample(words[CONVERT_OUT], w.convert_out, w.played[done:], frames - done, w.converted, PIECE, ratio)
+        used, made = resample(
+            words[CONVERT_OUT], w.convert_out, w.played[done:], frames - done, w.converted, PIECE, ratio
+        )
         _send(w, w.converted, made)
         done += used
         if used == 0 and made == 0:

@@ -62,7 +62,7 @@ def run(
 ) -> tuple[NDArray[np.float32], Stream]:
     """All of `sound` (frames, channels) through a stream; returns the output (frames, 2) and the stopped stream."""
     driver = ArrayDriver(samplerate, blocksize, sound.shape[1], variable=periods is not None)
-    stream = Stream(driver, None, 0, separator, hop, controls or Controls())
+    stream = Stream(driver, None, separator, hop, controls or Controls())
     stream.start()
     try:
         if between is not None:

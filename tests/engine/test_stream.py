@@ -15,10 +15,14 @@ def noise(frames: int, channels: int, seed: int = 0) -> np.ndarray:
 
 
 def snr_db(signal: np.ndarray, other: np.ndarray) -> float:
-    return float(10 * np.log10(np.mean(signal.astype(float) ** 2) / (np.mean((signal.astype(float) - other) ** 2) + 1e-30)))
+    return float(
+        10 * np.log10(np.mean(signal.astype(float) ** 2) / (np.mean((signal.astype(float) - other) ** 2) + 1e-30))
+    )
 
 
-@pytest.mark.parametrize("hop, blocksize", [(64, 64), (128, 128), (256, 256), (256, 64), (256, 1024), (512, 128), (1024, 256), (256, 480)])
+@pytest.mark.parametrize(
+    "hop, blocksize", [(64, 64), (128, 128), (256, 256), (256, 64), (256, 1024), (512, 128), (1024, 256), (256, 480)]
+)
 @pytest.mark.parametrize("channels", [1, 2])
 def test_passthrough_is_the_delayed_input(hop: int, blocksize: int, channels: int) -> None:
     sound = noise(40 * 1024, channels)
@@ -68,7 +72,9 @@ def test_live_equals_offline_and_repeats_to_the_bit() -> None:
     out, stream = run(sound, create("midside"), hop=256, controls=controls)
     again, _ = run(sound, create("midside"), hop=256, blocksize=64, controls=controls)
     chain = Chain(create("midside"), StreamSpec(48000, 2, 256))
-    music = np.concatenate([chain.process(np.ascontiguousarray(sound[i : i + 256].T))[1].T.copy() for i in range(0, 29952, 256)])
+    music = np.concatenate(
+        [chain.process(np.ascontiguousarray(sound[i : i + 256].T))[1].T.copy() for i in range(0, 29952, 256)]
+    )
     delay = stream.budget.total_frames
     shift = delay - chain.latency
     assert np.array_equal(out[shift : shift + 29000], music[:29000])

@@ -1,0 +1,423 @@
+"""A session: from names of devices to sound, and back to sound when a device is lost.
+
+The main thread starts and stops it; a supervisor thread watches devices, source and recorder; any thread may set parameters and take
+snapshots. The stream itself runs in its own threads (`rtsep.engine.stream`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from rtsep.dsp.ring import Ring
+from rtsep.engine import realtime, worker
+from rtsep.engine.routing import Route, open_route
+from rtsep.engine.stats import Stats, rss_mb
+from rtsep.engine.stream import Controls, Stream, Timing
+from rtsep.errors import DeviceError, OverloadError, RtsepError, UsageError, nearest
+from rtsep.io import tick
+from rtsep.io.record import Recorder
+from rtsep.separators.registry import create
+from rtsep.spec import PROFILES
+
+#: Highest level of a fader.
+MOST_DB = 12.0
+_WATCH_S = 0.05
+_RETRY_S = 0.25
+#: Share of late masks, and least number of hops, from which a session ends as overloaded.
+_OVERLOAD_SHARE, _OVERLOAD_HOPS = 0.5, 500
+_MESSAGES_KEPT = 20
+_SWITCHES = ("bypass",)
+_FADERS = ("vocals_db", "music_db")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What to play, through what, to where; the texts are those of the command line."""
+
+    input: str = "mic"
+    output: str = "speakers"
+    separator: str = "koretzky"
+    samplerate: int | None = None
+    hop: int | None = None
+    profile: str = "live"
+    blocksize: int | None = None
+    device: str = "auto"
+    vocals_db: float = 0.0
+    music_db: float = 0.0
+    bypass: bool = False
+    params: Mapping[str, str] = field(default_factory=dict)
+    record: Path | None = None
+    record_format: str = "wav"
+    overwrite: bool = False
+    #: Seconds after which the caller will stop; an input that would end before is repeated (demo).
+    duration_s: float | None = None
+    #: Stream seconds per second of the computer's clock (output null), for long tests.
+    speed: float = 1.0
+
+
+class Session:
+    """One running separation.
+
+    Use it as a context manager, or call `start` and `stop`.
+
+    Parameters
+    ----------
+    options : SessionOptions
+        Checked when the session starts.
+    """
+
+    def __init__(self, options: SessionOptions) -> None:
+        self.options = options
+        #: Why the session broke off, if it did.
+        self.error: RtsepError | None = None
+        self._controls = Controls(
+            _level("vocals_db", options.vocals_db), _level("music_db", options.music_db), options.bypass
+        )
+        self._timing = Timing()
+        self._messages: list[str] = []
+        self._state = "ended"
+        self._reconnections = 0
+        self._before = np.zeros(
+            5, np.int64
+        )  # counters of streams that have ended: hops, late, xruns in, out, of the device
+        self._stream: Stream | None = None
+        self._route: Route | None = None
+        self._recorder: Recorder | None = None
+        self._record_ring: Ring | None = None
+        self._record_rate = self._record_lost = 0
+        self._last = Stats()
+        self._done = threading.Event()
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._cleanup = contextlib.ExitStack()
+        self._supervisor = threading.Thread(target=self._supervise, name="rtsep-supervisor", daemon=True)
+        if options.profile not in PROFILES:
+            raise UsageError(f"unknown profile '{options.profile}': {nearest(options.profile, PROFILES)}")
+        self._hop = options.hop or PROFILES[options.profile]
+        self.separator = create(options.separator, device=options.device)
+        for name, value in options.params.items():
+            self.separator.params.set(name, value)
+
+    def __enter__(self) -> Session:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Open devices and files, load the net, start the sound [main thread].
+
+        Raises
+        ------
+        RtsepError
+            Of the kind that says what could not be opened; everything is released again.
+        """
+        try:
+            self._open()
+            self._start_recorder()
+            self._cleanup.enter_context(realtime.quiet_interpreter())
+            realtime.release_pages()
+            self._cleanup.enter_context(realtime.locked_memory())
+            self._play()
+        except BaseException:
+            self._close()
+            self._end_recording()
+            self._cleanup.close()
+            raise
+        self._supervisor.start()
+
+    def stop(self, fade_ms: float = 50.0) -> None:
+        """Fade out, end all threads, finish all files; harmless when already stopped [main thread].
+
+        Parameters
+        ----------
+        fade_ms : float
+            0 stops at once; any other value lets the master fade be heard out.
+        """
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        if self._supervisor.is_alive():
+            self._supervisor.join()
+        stream = self._stream
+        if stream is not None:
+            if fade_ms > 0 and not self._done.is_set():
+                stream.fade_out()
+            self._last = self.snapshot()
+        self._close()
+        self._end_recording()
+        self._check_overload()
+        self._cleanup.close()
+        self._state = "ended"
+        self._done.set()
+
+    @property
+    def running(self) -> bool:
+        """Whether sound may still come [any thread]."""
+        return self._stream is not None and not self._done.is_set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the end of the input or a fatal error (then `error` is set); False at the timeout [any thread]."""
+        return self._done.wait(timeout_s)
+
+    def set(self, name: str, value: str | float | bool) -> None:
+        """Set a fader in dB (``vocals_db``, ``music_db``), ``bypass``, or a parameter of the separator [any thread].
+
+        Raises
+        ------
+        UsageError
+            For an unknown name or a value out of range.
+        """
+        stream = self._stream
+        if name in _FADERS:
+            level = _level(name, value)
+            setattr(self._controls, name, level)
+            if stream is not None:
+                (stream.vocal_ramp if name == "vocals_db" else stream.music_ramp).set_db(level)
+        elif name in _SWITCHES:
+            self._controls.bypass = bool(value)
+            if stream is not None:
+                stream.set_bypass(bool(value))
+        elif name in self.separator.params.params:
+            self.separator.params.set(name, value)
+        else:
+            raise UsageError(
+                f"unknown parameter '{name}': {nearest(name, (*_FADERS, *_SWITCHES, *self.separator.params.params))}"
+            )
+
+    def get(self, name: str) -> float:
+        """Value that was last set [any thread]."""
+        if name in (*_FADERS, *_SWITCHES):
+            return float(getattr(self._controls, name))
+        return self.separator.params.get(name)
+
+    def snapshot(self) -> Stats:
+        """Figures of this moment [any thread but the audio and worker threads]."""
+        with self._lock:
+            stream, route = self._stream, self._route
+            if stream is None or route is None:
+                return self._last_with_state()
+            context, words, timing, driver = stream.context.words, stream.words, stream.timing, stream.driver
+            hops, late, xruns_in, xruns_out, device_xruns = (int(n) for n in self._before + self._counters(stream))
+            ticks = stream.context.tick_ms()
+            device_frames = driver.input_latency_frames + driver.output_latency_frames
+            device_ms = 1000.0 * device_frames / driver.samplerate
+            if stream.source is not None:
+                device_ms += 1000.0 * stream.source.latency_frames / stream.source.samplerate
+            peaks = {name: meter.read().peak_db for name, meter in stream.meters.items()}
+            latency_frames = stream.budget.total_frames
+            hop_ms = timing.hop.percentile_ms(50)
+            return Stats(
+                samplerate=stream.spec.samplerate,
+                device_samplerate=driver.samplerate,
+                hop_frames=stream.spec.hop,
+                hops=hops,
+                late=late,
+                xruns_in=xruns_in,
+                xruns_out=xruns_out,
+                device_xruns=device_xruns,
+                hop_ms_p50=hop_ms,
+                hop_ms_p99=timing.hop.percentile_ms(99),
+                hop_ms_max=timing.hop.max_ms,
+                host_ms_p50=timing.host.percentile_ms(50),
+                host_ms_p99=timing.host.percentile_ms(99),
+                infer_ms_p50=timing.infer.percentile_ms(50),
+                infer_ms_p99=timing.infer.percentile_ms(99),
+                callback_ms_p50=float(np.percentile(ticks, 50)) if len(ticks) else 0.0,
+                callback_ms_p99=float(np.percentile(ticks, 99)) if len(ticks) else 0.0,
+                latency_frames=latency_frames,
+                latency_ms=1000.0 * latency_frames / driver.samplerate,
+                device_latency_ms=device_ms,
+                load=hop_ms / stream.spec.hop_ms,
+                rss_mb=rss_mb(),
+                drift_ppm=stream.drift_ppm,
+                peak_in_db=peaks["input"],
+                peak_vocals_db=peaks["vocals"],
+                peak_music_db=peaks["music"],
+                peak_out_db=peaks["output"],
+                limiter_db=stream.limiter.reduction_db(),
+                vocals_db=self._controls.vocals_db,
+                music_db=self._controls.music_db,
+                bypass=self._controls.bypass,
+                recording=str(self.options.record) if self._recorder is not None and stream.recording else "",
+                state=f"bypassed: {stream.inference.fault}"
+                if stream.inference.fault and self._state == "playing"
+                else self._state,
+                input=route.input_name,
+                output=route.output_name,
+                separator=self.separator.name,
+                position_s=int(words[worker.HOPS]) * stream.spec.hop / stream.spec.samplerate,
+                reconnections=self._reconnections,
+                bad_samples=int(context[tick.BAD_SAMPLES]),
+                messages=tuple(self._messages),
+            )
+
+    def _last_with_state(self) -> Stats:
+        import msgspec.structs
+
+        return msgspec.structs.replace(self._last, state=self._state, messages=tuple(self._messages))
+
+    @staticmethod
+    def _counters(stream: Stream) -> np.ndarray:
+        words = stream.words
+        return np.array([words[worker.HOPS], words[worker.LATE], *stream.xruns, stream.driver.xruns])
+
+    def _say(self, line: str) -> None:
+        """A line for the user; the same one is not repeated."""
+        if line and (not self._messages or self._messages[-1] != line):
+            self._messages = [*self._messages, line][-_MESSAGES_KEPT:]
+
+    def _open(self) -> None:
+        """Devices, files, net and stream; no sound yet."""
+        options = self.options
+        route = open_route(options, self.separator.required_hop(options.samplerate or 48000) or self._hop)
+        self._route = route
+        stream = Stream(
+            route.driver,
+            route.source,
+            self.separator,
+            self._hop,
+            self._controls,
+            self._timing,
+            with_sink=route.sink is not None,
+            record_ring=self._record_ring,
+        )
+        if route.sink is not None and stream.sink_ring is not None:
+            route.sink.open(route.driver.samplerate, stream.channels)
+            route.sink.start(stream.sink_ring)
+        self._stream = stream
+        for line in (*route.notes, *self.separator.notes):
+            self._say(line)
+
+    def _play(self) -> None:
+        assert self._stream is not None
+        self._stream.start()
+        self._state = "playing"
+
+    def _start_recorder(self) -> None:
+        options, stream = self.options, self._stream
+        if options.record is None or stream is None:
+            return
+        self._recorder = Recorder(
+            options.record, stream.spec.samplerate, stream.channels, options.record_format, overwrite=options.overwrite
+        )
+        self._recorder.start(stream.record_ring)
+        self._record_ring, self._record_rate = stream.record_ring, stream.spec.samplerate
+        stream.recording = True
+
+    def _go_on_recording(self) -> None:
+        """After a reconnection: into the same files, if rate and channels are the same."""
+        stream = self._stream
+        if self._recorder is None or stream is None:
+            return
+        if stream.record_ring is self._record_ring and stream.spec.samplerate == self._record_rate:
+            stream.recording = True
+        else:
+            self._say("the recording ends: the device came back with another rate or other channels")
+            self._end_recording()
+
+    def _end_recording(self) -> None:
+        """Finish the files; the sound goes on."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:
+            return
+        if self._stream is not None:
+            self._stream.recording = False
+        recorder.stop()
+        if recorder.error is not None:
+            self._say(f"the recording stopped: {recorder.error}")
+        elif self._record_lost:
+            self._say(f"the recording lacks {self._record_lost} frames: the disk was too slow")
+
+    def _close(self) -> None:
+        """End the stream and close its devices and files; the recorder stays."""
+        with self._lock:
+            stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.stop()
+            self._record_lost += int(stream.words[worker.RECORD_LOST])
+        route, self._route = self._route, None
+        if route is not None:
+            route.close()
+            if route.sink is not None and self.error is None:
+                self.error = route.sink.error
+
+    def _supervise(self) -> None:
+        """Watch until the input ends, something fatal happens, or the session is stopped [supervisor thread]."""
+        while not self._stopping.wait(_WATCH_S):
+            stream, route = self._stream, self._route
+            if stream is None or route is None:
+                continue
+            if self._recorder is not None and self._recorder.error is not None:
+                self._end_recording()
+            error = getattr(stream.source, "error", None) or (route.sink.error if route.sink else None)
+            lost = stream.driver.lost or (stream.source.lost if stream.source and stream.source.own_clock else "")
+            if lost:
+                self._reconnect(lost)
+            elif error is not None and (
+                stream.ended or stream.source is None or error is not getattr(stream.source, "error", None)
+            ):
+                self.error = error
+                self._done.set()
+                return
+            elif stream.ended:
+                self._done.set()
+                return
+
+    def _reconnect(self, why: str) -> None:
+        """Close the stream and open it anew as soon as that is possible [supervisor thread]."""
+        self._say(why)
+        self._state = f"reconnecting: {why}"
+        stream = self._stream
+        if stream is not None:
+            self._last = self.snapshot()
+            self._before += self._counters(stream)
+        self._close()
+        while not self._stopping.wait(_RETRY_S):
+            try:
+                self._open()
+                self._go_on_recording()
+                self._play()
+            except DeviceError as error:
+                self._close()
+                self._state = f"reconnecting: {error}"
+                continue
+            except RtsepError as error:
+                self._close()
+                self.error = error
+                self._done.set()
+                return
+            self._reconnections += 1
+            self._say(f"sound again after {why}")
+            return
+
+    def _check_overload(self) -> None:
+        last = self._last
+        if self.error is None and last.hops >= _OVERLOAD_HOPS and last.late > _OVERLOAD_SHARE * last.hops:
+            self.error = OverloadError(
+                f"this machine is too slow for separator {self.separator.name} at a hop of {last.hop_frames} frames: {last.late} of "
+                f"{last.hops} masks were late (median {last.infer_ms_p50:.2f} ms of {1000 * last.hop_frames / last.samplerate:.2f} ms);"
+                " try --separator midside or a larger --hop"
+            )
+
+
+def _level(name: str, value: str | float | bool) -> float:
+    """Level of a fader in dB; `UsageError` if it is none."""
+    try:
+        level = float(value)
+    except ValueError:
+        level = math.nan
+    if math.isnan(level) or level > MOST_DB:
+        raise UsageError(f"{name} = {value} is not possible: -inf to {MOST_DB:g} dB are")
+    return level

@@ -1,0 +1,121 @@
+"""What a running stream tells about itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+Levels = tuple[float, ...]
+
+
+class Stats(msgspec.Struct, kw_only=True, frozen=True):
+    """A snapshot of a session; counters and durations run from its start, over reconnections.
+
+    Attributes
+    ----------
+    samplerate, device_samplerate : int
+        Of the engine and of the device that owns the clock, in Hz.
+    hop_frames, hops : int
+        Frames from one spectrum to the next, and how many there have been.
+    late : int
+        Masks that missed their deadline; the last mask was used instead.
+    xruns_in, xruns_out : int
+        Periods in which input was lost or missing, and in which the output had to be silence.
+    device_xruns : int
+        Over- and underruns that the device or server reports, for whatever cause.
+    hop_ms_p50, hop_ms_p99, hop_ms_max : float
+        Time from a hop's last frame to its output, the wait for its mask included.
+    host_ms_p50, host_ms_p99 : float
+        The same without that wait: all but the separator.
+    infer_ms_p50, infer_ms_p99 : float
+        Time in the separator.
+    callback_ms_p50, callback_ms_p99 : float
+        Time in the audio callback, over the newest 4096.
+    latency_frames : int
+        Output stream against input stream, in frames of the device, without its own buffers.
+    latency_ms, device_latency_ms : float
+        The same in milliseconds, and what the device adds by its own account.
+    load : float
+        Median of the hop's cost over the hop's duration.
+    rss_mb : float
+        Resident memory of the process.
+    drift_ppm : float
+        How much faster the input's clock runs than the output's.
+    peak_in_db, peak_vocals_db, peak_music_db, peak_out_db : tuple of float
+        Peak levels per channel in dBFS.
+    limiter_db : float
+        Largest gain reduction of the output limiter since the last snapshot.
+    vocals_db, music_db : float
+        Faders.
+    bypass : bool
+        Bypass as asked for.
+    recording : str
+        Folder that is recorded to, empty if none.
+    state : str
+        ``"playing"``, ``"bypassed: why"``, ``"reconnecting: what"`` or ``"ended"``.
+    input, output, separator : str
+        What is connected.
+    position_s : float
+        Seconds of sound since the start of this stream.
+    reconnections : int
+        How often a device was opened anew.
+    bad_samples : int
+        Input samples that were NaN or infinite and became 0.
+    messages : tuple of str
+        Lines for the user, oldest first.
+    """
+
+    samplerate: int = 0
+    device_samplerate: int = 0
+    hop_frames: int = 0
+    hops: int = 0
+    late: int = 0
+    xruns_in: int = 0
+    xruns_out: int = 0
+    device_xruns: int = 0
+    hop_ms_p50: float = 0.0
+    hop_ms_p99: float = 0.0
+    hop_ms_max: float = 0.0
+    host_ms_p50: float = 0.0
+    host_ms_p99: float = 0.0
+    infer_ms_p50: float = 0.0
+    infer_ms_p99: float = 0.0
+    callback_ms_p50: float = 0.0
+    callback_ms_p99: float = 0.0
+    latency_frames: int = 0
+    latency_ms: float = 0.0
+    device_latency_ms: float = 0.0
+    load: float = 0.0
+    rss_mb: float = 0.0
+    drift_ppm: float = 0.0
+    peak_in_db: Levels = ()
+    peak_vocals_db: Levels = ()
+    peak_music_db: Levels = ()
+    peak_out_db: Levels = ()
+    limiter_db: float = 0.0
+    vocals_db: float = 0.0
+    music_db: float = 0.0
+    bypass: bool = False
+    recording: str = ""
+    state: str = "ended"
+    input: str = ""
+    output: str = ""
+    separator: str = ""
+    position_s: float = 0.0
+    reconnections: int = 0
+    bad_samples: int = 0
+    messages: tuple[str, ...] = ()
+
+
+def rss_mb() -> float:
+    """Resident memory of this process in MB (10^6 bytes) [any thread]."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 1e6 if sys.platform == "darwin" else most / 1e3
