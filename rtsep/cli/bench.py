@@ -28,15 +28,16 @@ def bench(
     /,
     *arguments: Annotated[str, Parameter(name="ARGUMENTS", allow_leading_hyphen=True)],
 ) -> int:
-    """Measure: list the benchmark programs, or run one of them, or all.
+    """List the benchmark programs, or run one of them, or all.
 
-    Each writes a Markdown page and a JSON file. What stands behind the name goes to the program.
+    Each writes a Markdown page and a JSON file. What stands behind the name goes
+    to the program.
 
-    Examples:
+    For example:
       rtsep bench
       rtsep bench all
       rtsep bench hotpath -- --help
-      rtsep bench guard              fails if the hot path is slower than the committed baseline
+      rtsep bench guard       fails if the hot path has become slower
 
     Parameters
     ----------

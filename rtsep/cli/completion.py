@@ -8,9 +8,9 @@ from cyclopts import Parameter
 
 
 def completion(shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL")], /) -> None:
-    """Print the script that lets a shell complete commands and options.
+    """Print the script with which a shell completes commands.
 
-    Examples:
+    For example:
       rtsep completion bash > ~/.local/share/bash-completion/completions/rtsep
       rtsep completion zsh > ~/.zsh/completions/_rtsep      (a folder of your fpath)
       rtsep completion fish > ~/.config/fish/completions/rtsep.fish

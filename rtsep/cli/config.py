@@ -7,11 +7,12 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-HELP = """Show, check or write the configuration, a TOML file.
+HELP = """Show, check or write the configuration file.
 
-It is read from ~/.config/rtsep/config.toml, or from --config FILE. Options of the command line come before it.
+It is TOML, read from ~/.config/rtsep/config.toml or from --config FILE. Options
+of the command line come before it.
 
-Examples:
+For example:
   rtsep config init
   rtsep config check
   rtsep config show --config studio.toml"""
@@ -25,7 +26,7 @@ _File = Annotated[Path | None, Parameter(name=["--config", "-c"])]
 def show(*, config: _File = None) -> int:
     """Print every key with its value.
 
-    Examples:
+    For example:
       rtsep config show
 
     Parameters
@@ -45,7 +46,7 @@ def show(*, config: _File = None) -> int:
 def check(*, config: _File = None) -> int:
     """Check the file: keys, ranges, the separator and its parameters.
 
-    Examples:
+    For example:
       rtsep config check --config studio.toml
 
     Parameters
@@ -78,7 +79,7 @@ def init(
 ) -> int:
     """Write a file with every key explained, at its default.
 
-    Examples:
+    For example:
       rtsep config init
       rtsep config init --config studio.toml
 

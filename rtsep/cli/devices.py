@@ -8,11 +8,12 @@ from cyclopts import Parameter
 
 
 def devices(*, json: Annotated[bool, Parameter(negative=(), show_default=False)] = False) -> int:
-    """List the sound devices and servers that --input and --output can name.
+    """List the sound devices that --input and --output can name.
 
-    A device is named by its number, its name or any part of the name. `<` marks what `mic` and `speakers` stand for.
+    A device is named by its number, its name or any part of the name; `<` marks
+    what `mic` and `speakers` stand for.
 
-    Examples:
+    For example:
       rtsep devices
       rtsep devices --json | jq '.[].name'
 

@@ -11,11 +11,12 @@ MARKS = {"ok": ("OK  ", "green"), "miss": ("-   ", "dim"), "warn": ("warn", "yel
 
 
 def doctor(*, json: Annotated[bool, Parameter(negative=(), show_default=False)] = False) -> int:
-    """Check the machine: sound servers, libraries, real-time rights, models; say how to mend what is wrong.
+    """Check the machine, and say how to mend what is wrong.
 
-    Ends with 0 unless something fails without which nothing works.
+    Sound servers, libraries, real-time rights, models. The exit code is 0 unless
+    something fails without which nothing works.
 
-    Examples:
+    For example:
       rtsep doctor
       rtsep doctor --json | jq '.[] | select(.state != "ok")'
 

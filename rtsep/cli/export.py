@@ -18,9 +18,11 @@ def export(
     check: Annotated[bool, Parameter(negative="--no-check")] = True,
     overwrite: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
 ) -> int:
-    """Make a model folder of a training's checkpoint: a streaming ONNX file, its manifest with the checksum, a card.
+    """Make a model folder of a training's checkpoint.
 
-    Examples:
+    It holds a streaming ONNX file, its manifest with the checksum, and a card.
+
+    For example:
       rtsep export runs/koretzky/last.pt -o models/koretzky
       rtsep --model models/koretzky --input song.flac --output speakers
 

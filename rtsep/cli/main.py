@@ -17,7 +17,14 @@ from rtsep import __version__
 from rtsep.cli import bench, completion, config, devices, doctor, export, models, run, separate, train
 from rtsep.errors import RtsepError, UsageError, nearest
 
-app = App(name="rtsep", version=__version__, help_format="plaintext", result_action="return_value")
+app = App(
+    name="rtsep",
+    usage="Usage: rtsep [COMMAND] [OPTIONS]",
+    version=__version__,
+    help_format="plaintext",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
 app.default(run.run)
 app.command(run.run, name="run")
 app.command(separate.separate)

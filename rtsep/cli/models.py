@@ -14,9 +14,9 @@ def models(
     *,
     json: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
 ) -> int:
-    """List the separators, or describe one: its parameters with range and default, its licence, where it comes from.
+    """List the separators, or describe one and its parameters.
 
-    Examples:
+    For example:
       rtsep models
       rtsep models midside
       rtsep models path/to/model/folder

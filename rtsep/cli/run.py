@@ -61,41 +61,42 @@ def run(
     quiet: Annotated[_OutputSwitch, Parameter(name=["--quiet", "-q"])] = False,
     json: _OutputSwitch = False,
 ) -> int:
-    """Separate the singing voice from music while it plays: `rtsep --input mic --output speakers`.
+    """Separate the singing voice from music while it plays.
 
-    Without --input and --output: from the microphone to the speakers, or the built-in song if there is no sound device.
+    Without --input and --output: from the microphone to the speakers, or the
+    built-in song if there is no sound device.
 
-    Examples:
-      rtsep --input mic --output speakers               a live screen with faders; use headphones
-      rtsep --input mic --output speakers --karaoke     without the voice
-      rtsep --input pipewire:Speakers --output Headset  what the computer plays, on other headphones
+    For example:
+      rtsep --input mic --output speakers        a screen with faders
+      rtsep --input mic --output speakers --karaoke
+      rtsep --input pipewire:Speakers --output Headset
       rtsep --input jack --output jack --profile monitor
       rtsep --input song.flac --output speakers --vocals -12 --record takes
       rtsep --separator midside --set width=0.2 --vocals -inf
       cat song.wav | rtsep --input - --output - --karaoke --quiet > karaoke.wav
       rtsep --input demo --output null --duration 10 --json
 
-    `pulse:NAME` and `pipewire:NAME` are what the computer plays on the device of that name; `-` is stdin or stdout, as
-    WAV; SIGNAL is sine, sweep or click. `rtsep devices` lists the devices, `rtsep models` the separators.
+    pulse:NAME and pipewire:NAME are what the computer plays on that device; - is
+    stdin or stdout; SIGNAL is sine, sweep, click, noise or silence.
 
     Parameters
     ----------
     input
-        mic, a device's name or number, jack[:client[:port]], pulse:NAME, pipewire:NAME, a file, -, demo or test:SIGNAL.
+        mic, a device's name or number, jack[:client[:port]], pulse:NAME, pipewire:NAME, a file, -, demo, test:SIGNAL.
     output
-        speakers, a device's name or number, jack[:client[:port]], a file, - or null.
+        speakers, a device, jack[:client[:port]], a file, - or null.
     samplerate
         Rate of the separation in Hz; the device's if not given.
     blocksize
         Frames per device callback; the device's if not given.
     separator
-        A name from `rtsep models`, or the path of a model folder.
+        A name from `rtsep models`, or a model folder.
     set_
-        NAME=VALUE, a parameter of the separator (`rtsep models NAME` lists them); may be given several times.
+        NAME=VALUE: a parameter, as listed by `rtsep models NAME`.
     profile
-        live: hop 256; monitor: hop 128, half the latency, twice the cost.
+        live is hop 256; monitor is hop 128, half the latency.
     hop
-        Frames from one spectrum to the next, 16 to 1024; the stream's latency is twice that.
+        Frames per step, 16 to 1024; the latency is twice that.
     device
         Where the net runs; auto takes CUDA if it is there.
     vocals
@@ -115,7 +116,7 @@ def run(
     overwrite
         Replace files that are already there.
     config
-        Configuration file instead of ~/.config/rtsep/config.toml; options given here come first.
+        Instead of ~/.config/rtsep/config.toml.
     duration
         End after so many seconds of sound.
     stats
@@ -123,7 +124,7 @@ def run(
     quiet
         Print errors only.
     json
-        Print one JSON object per second instead of the screen, and a last one with the whole run.
+        Print one JSON object per second, and a last one.
     """
     from rtsep import config as configuration
 

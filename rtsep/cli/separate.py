@@ -49,14 +49,15 @@ def separate(
     config: Annotated[Path | None, Parameter(group=FILES)] = None,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), show_default=False, group=FILES)] = False,
 ) -> int:
-    """Separate sound files with exactly the live chain, faster than real time.
+    """Separate sound files, faster than real time.
 
-    Writes DIR/NAME/vocals.wav and DIR/NAME/accompaniment.wav for each song: same length, aligned to the sample.
+    With exactly the live chain. Writes vocals.wav and accompaniment.wav to
+    FOLDER/NAME/ for each song, as long as it and aligned to the sample.
 
-    Examples:
+    For example:
       rtsep separate song.flac -o parts
       rtsep separate ~/Music/album -o parts --format flac
-      rtsep separate *.mp3 -o parts --separator midside --set width=0.2 --overwrite
+      rtsep separate *.mp3 -o parts --separator midside --set width=0.2
 
     Parameters
     ----------
@@ -69,15 +70,15 @@ def separate(
     overwrite
         Replace parts that are already there.
     separator
-        A name from `rtsep models`, or the path of a model folder.
+        A name from `rtsep models`, or a model folder.
     set_
-        NAME=VALUE, a parameter of the separator (`rtsep models NAME` lists them); may be given several times.
+        NAME=VALUE: a parameter, as listed by `rtsep models NAME`.
     hop
-        Frames from one spectrum to the next, 16 to 1024, for a separator that takes any; 256 if not given.
+        Frames per step, 16 to 1024; 256 if not given.
     device
         Where the net runs; auto takes CUDA if it is there.
     config
-        Configuration file instead of ~/.config/rtsep/config.toml: its separator, device and parameters.
+        Instead of ~/.config/rtsep/config.toml.
     quiet
         Print errors only.
     """

@@ -45,9 +45,11 @@ def train(
     cache: Path | None = None,
     quiet: Annotated[_Switch, Parameter(name=["--quiet", "-q"])] = False,
 ) -> int:
-    """Train a net on mash-ups that are made on the fly; stop and go on at any time.
+    """Train a net.
 
-    Examples:
+    On mash-ups that are made on the fly. Stop at any time, and go on with --resume.
+
+    For example:
       rtsep train koretzky --data sounds
       rtsep train koretzky --data sounds --minutes 60         stops after an hour
       rtsep train koretzky --data sounds --resume
