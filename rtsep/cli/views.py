@@ -55,7 +55,7 @@ class Lines(View):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._state = ""
+        self._state = "playing"
         self._told: Sequence[str] = ()
 
     def say(self, text: str) -> None:
@@ -71,7 +71,7 @@ class Lines(View):
         for message in news(self._told, stats.messages):
             self.print(message)
         self._told = stats.messages
-        if stats.state != self._state:
+        if stats.state not in (self._state, "ended"):
             self._state = stats.state
             self.print(stats.state)
 
