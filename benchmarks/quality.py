@@ -29,7 +29,7 @@ Sound = NDArray[np.float32]
 
 
 def separate(separator: Separator, mixture: Sound, samplerate: int) -> tuple[Sound, list[float]]:
-    """Vocals of a whole song (channels, frames), aligned with it, and the voice probability of each hop if there is one."""
+    """Vocals of a song (channels, frames), aligned with it, and the voice probability of each hop if there is one."""
     hop = separator.required_hop(samplerate) or PROFILES["live"]
     chain = Chain(separator, StreamSpec(samplerate, mixture.shape[0], hop))
     frames = mixture.shape[1]

@@ -37,19 +37,24 @@ def _rows(name: str, layer: torch.Tensor, rows: int) -> Memory:
 @torch.no_grad()
 def memories(net: FrameNet, prefix: str) -> list[Memory]:
     """What one of the nets carries from frame to frame, with the values that silence gives."""
-    x = torch.full((1, 1, 25, BINS), SILENCE)
-    first = F.leaky_relu(net.convs[0](x), LEAK)
-    second = F.max_pool2d(net.convs[1](first), (1, 3))
-    pooled = F.leaky_relu(F.max_pool2d(second, (3, 1), stride=1), LEAK)
-    third = F.leaky_relu(net.convs[2](pooled), LEAK)
-    fourth = F.max_pool2d(net.convs[3](third), (1, 3))
+    first = net.conv1(torch.full((1, 1, 25, BINS), SILENCE))
+    second = net.conv2(first)
+    pooled = net.pool1(second)
+    third = net.conv3(pooled)
+    fourth = net.conv4(third)
     return [
         _rows(f"{prefix}_conv1", first, 2),
-        _rows(f"{prefix}_conv2", second, 2),
+        _rows(f"{prefix}_conv2", F.max_pool2d(second, (1, 3)), 2),
         _rows(f"{prefix}_pool1", pooled, 6),
         _rows(f"{prefix}_conv3", third, 6),
-        _rows(f"{prefix}_conv4", fourth, 6),
+        _rows(f"{prefix}_conv4", F.max_pool2d(fourth, (1, 3)), 6),
     ]
+
+
+def _affine(norm: torch.nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Batch normalisation in use, as factor and offset of each channel."""
+    factor = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach()
+    return factor.numpy(), (norm.bias - norm.running_mean * factor).detach().numpy()
 
 
 class Graph:
@@ -91,11 +96,14 @@ class Graph:
 def _frame_net(graph: Graph, net: FrameNet, prefix: str, memory: list[Memory], features: str) -> str:
     """Features of three frames (1, 1, 3, 513) to probabilities (1, outputs)."""
 
-    def conv(index: int, x: str) -> str:
+    def conv(index: int, x: str, fold: bool) -> str:
         layer = net.convs[index]
         name = f"{prefix}_c{index + 1}"
-        weight = graph.constant(name + "_weight", layer.weight.detach().contiguous().numpy())
-        bias = graph.constant(name + "_bias", layer.bias.detach().numpy())
+        w, b = layer.weight.detach().contiguous().numpy(), layer.bias.detach().numpy()
+        if fold:
+            factor, offset = _affine(net.norms[index])
+            w, b = w * factor[:, None, None, None], b * factor + offset
+        weight, bias = graph.constant(name + "_weight", w), graph.constant(name + "_bias", b)
         return graph.add(
             "Conv",
             [x, weight, bias],
@@ -108,26 +116,36 @@ def _frame_net(graph: Graph, net: FrameNet, prefix: str, memory: list[Memory], f
     def leak(x: str) -> str:
         return graph.add("LeakyRelu", [x], x + "_leaky", alpha=LEAK)
 
-    def dense(layer: torch.nn.Linear, x: str, name: str) -> str:
-        weight = graph.constant(name + "_weight", layer.weight.detach().T.contiguous().numpy())
-        bias = graph.constant(name + "_bias", layer.bias.detach().numpy())
+    def normal(index: int, x: str) -> str:
+        # A factor may be negative, so this cannot go before the pool, into the convolution.
+        factor, offset = (value.reshape(1, -1, 1, 1) for value in _affine(net.norms[index]))
+        x = graph.add("Mul", [x, graph.constant(x + "_factor", factor)], x + "_scaled")
+        return graph.add("Add", [x, graph.constant(x + "_offset", offset)], x + "_normal")
+
+    def dense(layer: torch.nn.Linear, x: str, name: str, norm: torch.nn.Module | None = None) -> str:
+        w, b = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+        if norm is not None:
+            factor, offset = _affine(norm)
+            w, b = w * factor[:, None], b * factor + offset
+        weight, bias = graph.constant(name + "_weight", w.T), graph.constant(name + "_bias", b)
         return graph.add("Gemm", [x, weight, bias], name)
 
     def thirds(x: str, name: str) -> str:
         return graph.add("MaxPool", [x], name, kernel_shape=[1, 3], strides=[1, 3])
 
     past = [m.name for m in memory]
-    x = leak(conv(0, features))
-    x = conv(1, graph.remember(memory[0], past[0], x))
+    x = leak(conv(0, features, True))
+    x = conv(1, graph.remember(memory[0], past[0], x), False)
     x = graph.remember(memory[1], past[1], thirds(x, prefix + "_thirds1"))
-    x = leak(graph.add("MaxPool", [x], prefix + "_p1", kernel_shape=[3, 1], strides=[1, 1]))
-    x = leak(conv(2, graph.remember(memory[2], past[2], x)))
-    x = conv(3, graph.remember(memory[3], past[3], x))
+    x = leak(normal(1, graph.add("MaxPool", [x], prefix + "_p1", kernel_shape=[3, 1], strides=[1, 1])))
+    x = leak(conv(2, graph.remember(memory[2], past[2], x), True))
+    x = conv(3, graph.remember(memory[3], past[3], x), False)
     x = graph.remember(memory[4], past[4], thirds(x, prefix + "_thirds2"))
-    x = leak(graph.add("MaxPool", [x], prefix + "_p2", kernel_shape=[3, 1], strides=[1, 1], dilations=[3, 1]))
+    x = graph.add("MaxPool", [x], prefix + "_p2", kernel_shape=[3, 1], strides=[1, 1], dilations=[3, 1])
+    x = leak(normal(3, x))
     x = graph.add("Transpose", [x], prefix + "_by_bin", perm=[0, 2, 3, 1])
     x = graph.add("Reshape", [x, graph.shape(1, -1)], prefix + "_flat")
-    x = leak(dense(net.dense, x, prefix + "_dense"))
+    x = leak(dense(net.dense, x, prefix + "_dense", net.norm_dense))
     return dense(net.out, x, prefix + "_logits")
 
 

@@ -18,6 +18,10 @@ def _model(config: NetConfig = SMALL) -> Koretzky:
     model = Koretzky(config).eval()
     for parameter in model.parameters():  # biases too: silence must not give zeros inside
         parameter.data += 0.05 * torch.randn_like(parameter)
+    for name, buffer in model.named_buffers():
+        if "running" in name:
+            buffer += 0.5 * torch.rand_like(buffer)
+    model.mask_net.norms[1].weight.data[0] = -1.0  # a factor below zero must not pass the pool
     return model
 
 
