@@ -126,13 +126,13 @@ class Inference:
     def _process(self, index: int, slots: int) -> None:
         """Fill the mask of one spectrum; the last mask again where the separator fails or is on hold."""
         mask, last = self._masks[index % slots], self._masks[(index - 1) % slots]
-        if self.fault:
-            if time.monotonic() < self._retry_at:
-                mask[:] = last
-                return
-            self._chain.separator.reset()
+        if self.fault and time.monotonic() < self._retry_at:
+            mask[:] = last
+            return
         why = ""
         try:
+            if self.fault:
+                self._chain.separator.reset()
             self._chain.separator.process(self._spectra[index % slots], mask)
             if not _finite(mask):
                 why = "its mask is not finite"

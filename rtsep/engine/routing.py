@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 #: Rate of the computer's clock where neither a source nor an option names one, in Hz.
 _DEFAULT_RATE = 48000
-_LIVE_INPUTS = ("jack", "portaudio", "pulse", "pipe")
 
 
 @dataclass(slots=True)
@@ -125,7 +124,7 @@ def _source(start: Endpoint, options: SessionOptions) -> Source:
     if start.kind == "pipe":
         from rtsep.io.pipe import PipeSource
 
-        return PipeSource()
+        return PipeSource(start.name)
     if start.kind == "demo":
         from rtsep.io.demo import DemoSource
 
@@ -152,5 +151,5 @@ def _sink(end: Endpoint, options: SessionOptions) -> Sink | None:
     if end.kind == "pipe":
         from rtsep.io.pipe import PipeSink
 
-        return PipeSink()
+        return PipeSink(end.name)
     return None
