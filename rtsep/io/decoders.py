@@ -82,7 +82,7 @@ class Ffmpeg:
     float_samples = False  # ffmpeg's decoders do not make NaN
 
     def __init__(self, path: Path) -> None:
-        # The prefix keeps a name with a colon from being taken for a protocol, the white list a play list from fetching.
+        # The prefix keeps a name with a colon from being a protocol, the white list a play list from fetching others.
         source = ["-protocol_whitelist", "file", "-i", f"file:{path.absolute()}"]
         command = ["ffmpeg", "-nostdin", "-v", "error", *source, "-map", "0:a:0", "-f", "wav", "-c:a", "pcm_f32le", "-"]
         self._path = path

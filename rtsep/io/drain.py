@@ -4,65 +4,81 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtsep.dsp.ring import Ring
 from rtsep.errors import RtsepError
-from rtsep.io.base import Sink
 from rtsep.io.feed import Nap
 
 _BLOCK_FRAMES = 8192
 
 
-class DrainSink(Sink):
-    """A sink whose thread takes blocks out of the ring; after a failure it goes on taking and throws them away."""
+class Drain:
+    """A thread that takes blocks out of a ring; after a failure it goes on taking and throws them away.
 
-    #: Longest time for which finished sound may wait in the ring.
-    longest_nap_s = 0.05
+    Parameters
+    ----------
+    longest_nap_s : float
+        Time for which finished sound may wait in the ring.
 
-    def __init__(self) -> None:
+    Attributes
+    ----------
+    error : RtsepError or None
+        The first failure.
+    """
+
+    def __init__(self, longest_nap_s: float = 0.05) -> None:
         self.error: RtsepError | None = None
+        self.samplerate = 48000
+        self._longest_nap_s = longest_nap_s
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._samplerate = 48000
+        self._over = False
 
     @abstractmethod
     def write(self, block: NDArray[np.float32]) -> None:
-        """Take a block of shape (frames, channels); an `RtsepError` if that fails [sink thread]."""
+        """Take a block of shape (frames, channels); an `RtsepError` if that fails [drain thread]."""
 
     @abstractmethod
     def close(self, failed: bool) -> None:
-        """Finish; `failed`: after an error of `write` [sink thread, or main thread if never started]."""
+        """Finish; `failed`: after an error of `write` [drain thread]."""
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Undo what was opened: no sound has come [main thread]."""
 
     def start(self, ring: Ring) -> None:
-        """See `Sink.start` [main thread]."""
-        self._thread = threading.Thread(target=self._run, args=(ring,), name="rtsep-sink", daemon=True)
+        """Begin to drain `ring` [main thread]."""
+        self._thread = threading.Thread(target=self._run, args=(ring,), name="rtsep-drain", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Drain what is left, close, give the file its final name; look at `error` afterwards [main thread]."""
+        """Drain what is left, close, give files their final names; look at `error` afterwards [main thread]."""
         self._stop.set()
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join(10.0)
+        over, self._over = self._over, True
+        if self._thread is not None:
+            self._thread.join(10.0)
+        elif not over:
+            self.discard()
 
     def _run(self, ring: Ring) -> None:
         block = np.zeros((min(_BLOCK_FRAMES, ring.capacity), ring.channels), np.float32)
-        nap = Nap(ring, self._samplerate, self._stop, self.longest_nap_s)
+        nap = Nap(ring, self.samplerate, self._stop, self._longest_nap_s)
         while True:
             stopping = self._stop.is_set()
             count = ring.read(block)
             if count and self.error is None:
-                self._attempt(lambda taken=count: self.write(block[:taken]))
+                self._attempt(lambda taken=count: self.write(block[:taken]))  # type: ignore[misc]
             if count == 0 and stopping:
                 break
             if count < len(block) and not stopping:
                 nap.take(hurry=count > ring.capacity // 2)
         self._attempt(lambda: self.close(self.error is not None))
 
-    def _attempt(self, action) -> None:  # type: ignore[no-untyped-def]
+    def _attempt(self, action: Callable[[], None]) -> None:
         try:
             action()
         except RtsepError as error:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtsep.dsp.ring import Ring
-from rtsep.io.drain import DrainSink
+from rtsep.io.base import Sink
+from rtsep.io.drain import Drain
 from rtsep.io.feed import FeedSource
 from rtsep.io.reader import SoundReader, read_blocks
 from rtsep.io.writer import SoundWriter
@@ -64,7 +65,7 @@ class FileSource(FeedSource):
         return self._frames
 
 
-class FileSink(DrainSink):
+class FileSink(Drain, Sink):
     """A sound file that takes what is played.
 
     Parameters
@@ -83,7 +84,7 @@ class FileSink(DrainSink):
 
     def open(self, samplerate: int, channels: int) -> None:
         """Create the file under its `.part` name; `UsageError` if that cannot be [main thread]."""
-        self._samplerate = samplerate
+        self.samplerate = samplerate
         self._writer = SoundWriter(self._path, samplerate, channels, self._overwrite)
 
     def write(self, block: NDArray[np.float32]) -> None:
@@ -98,3 +99,8 @@ class FileSink(DrainSink):
             self._writer.keep_part()
         else:
             self._writer.close()
+
+    def discard(self) -> None:
+        """Delete the file that was begun."""
+        if self._writer:
+            self._writer.abort()
