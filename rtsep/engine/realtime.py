@@ -54,13 +54,15 @@ def locked_memory() -> Iterator[bool]:
 def release_pages() -> int:
     """Give back resident memory that a running stream hardly touches; returns bytes [main thread, before `locked_memory`].
 
-    Two things. The compiler's machine code (50 MB), unchanged from its file and not needed once our code is loaded. And the memory that a
+    Freed memory that the allocator still holds, and two things more. The compiler's machine code (50 MB), unchanged from its file and not needed once our code is loaded. And the memory that a
     JACK server shares with its clients, which its library locks as a whole (100 MB) though a client uses a few pages of
     it. Whatever is touched later comes back by itself.
     """
     if not sys.platform.startswith("linux"):
         return 0
     libc, released = ctypes.CDLL(None, use_errno=True), 0
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, flags, *_, name = line.split(maxsplit=5)
         shared = name.startswith("/dev/shm/jack") and "s" in flags

@@ -297,6 +297,7 @@ class Session:
             route.sink.open(route.driver.samplerate, stream.channels)
             route.sink.start(stream.sink_ring)
         self._stream = stream
+        stream.feed()
         for line in (*route.notes, *self.separator.notes):
             self._say(line)
 

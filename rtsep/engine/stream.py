@@ -231,12 +231,15 @@ class Stream:
         raise_priority(realtime.WORKER)
         worker.work(self._memory, self.chain.memory)
 
-    def start(self) -> None:
-        """Start the threads, then the source, then the driver [main thread]."""
-        self.inference.start()
-        self._worker.start()
+    def feed(self) -> None:
+        """Start the source, which may fill the ring ahead [main thread, before `start`]."""
         if self.source is not None:
             self.source.start(self.input_ring, self.spec.samplerate)
+
+    def start(self) -> None:
+        """Start the threads, then the driver [main thread]."""
+        self.inference.start()
+        self._worker.start()
         self.driver.start(self.context.address)
         self.context.open()
 

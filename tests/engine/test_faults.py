@@ -35,6 +35,7 @@ class Live:
         driver = NullDriver(48000, 256)
         self.stream = Stream(driver, source, separator, 256, Controls(vocals_db=-np.inf), with_sink=True)
         assert self.stream.sink_ring is not None
+        self.stream.feed()
         self.stream.start()
 
     def heard(self, frames: int) -> np.ndarray:
