@@ -1,4 +1,4 @@
-"""A little synthetic corpus in the layout of the data pack, and a skip where torch is not installed."""
+"""A little synthetic corpus in the layout of the data pack."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
-pytest.importorskip("torch", reason="training needs torch (pip install rtsep[train])")
 
 RATE = 48000
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from rtsep.training.export import deviation
-from rtsep.training.graph import streaming_graph
-from rtsep.training.nets.koretzky import BINS, CONTEXT, SILENCE, Koretzky, Level, NetConfig
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
+pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
+
+from rtsep.training.export import deviation  # noqa: E402
+from rtsep.training.graph import streaming_graph  # noqa: E402
+from rtsep.training.nets.koretzky import BINS, CONTEXT, SILENCE, Koretzky, Level, NetConfig  # noqa: E402
 
 SMALL = NetConfig(channels=(3, 4, 5, 6), dense=20, vad_channels=(2, 3, 2, 3), vad_dense=8)
 

@@ -7,12 +7,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import torch
 
-from rtsep.errors import UsageError
-from rtsep.training.export import export
-from rtsep.training.loop import TrainConfig, read_checkpoint, train
-from rtsep.training.nets.koretzky import NetConfig
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
+pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
+
+from rtsep.errors import UsageError  # noqa: E402
+from rtsep.training.export import export  # noqa: E402
+from rtsep.training.loop import TrainConfig, read_checkpoint, train  # noqa: E402
+from rtsep.training.nets.koretzky import NetConfig  # noqa: E402
 
 SIZES = NetConfig(channels=(2, 2, 2, 2), dense=8, vad_channels=(2, 2, 2, 2), vad_dense=4)
 CONFIG = TrainConfig(frames=20, sources=2, rolls=2)
