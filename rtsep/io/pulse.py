@@ -1,7 +1,8 @@
 """PulseAudio, and PipeWire through its PulseAudio side: what the computer plays as input, a sink as output.
 
-The library is libpulse-simple, called from compiled loops in threads of their own. When a sink or source goes away, most
-servers move its streams to the default one and the sound goes on there; `lost` is for a server that ends, hangs or cuts off.
+The library is libpulse-simple, called from compiled loops in threads of their own. When a sink or source goes away,
+most servers move its streams to the default one and the sound goes on there; `lost` is for a server that ends, hangs or
+cuts a stream off.
 """
 
 from __future__ import annotations

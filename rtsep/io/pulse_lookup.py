@@ -9,6 +9,7 @@ from typing import Any
 from rtsep.errors import DeviceError
 
 _CONNECT_S = 3.0
+_HARDWARE = 0x0004  # PA_SINK_HARDWARE and PA_SOURCE_HARDWARE
 _PACKAGE = "libpulse0 (Debian, Ubuntu), libpulse (Arch, Fedora: pulseaudio-libs)"
 
 
@@ -28,6 +29,8 @@ class PulseDevice:
         Name of the sink that a monitor source listens to; empty otherwise.
     default : bool
         Whether the server takes it when none is named.
+    hardware : bool
+        False for null sinks and the like, behind which nothing sounds.
     """
 
     name: str
@@ -36,6 +39,7 @@ class PulseDevice:
     channels: int
     monitor_of: str = ""
     default: bool = False
+    hardware: bool = False
 
 
 def list_pulse() -> tuple[list[PulseDevice], list[PulseDevice]]:

@@ -64,8 +64,8 @@ def capture(control, stream, ring, block, mixed, samplerate):
 def play(control, stream, context, block, samplerate, queued_ns):
     """Tick and write block after block until stopped or cut off; the server's demand is the clock.
 
-    `queued_ns` is what the server holds when its queue is full: a tick that comes later than that after the last one was
-    too late (the simple interface does not tell of underruns itself).
+    `queued_ns` is what the server holds when its queue is full: a tick that comes later than that after the last one
+    was too late (the simple interface does not tell of underruns itself).
     """
     frames, channels = block.shape
     here, there = control.ctypes.data, block.ctypes.data
