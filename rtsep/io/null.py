@@ -29,7 +29,7 @@ _CLOCK_PRIORITY = 80
 def _run_clock(control, context, frames, period_ns):
     """Tick every `period_ns` nanoseconds, counted from the start, so that no error adds up.
 
-    Nobody hears this clock: where the system was late, it goes on from there, instead of asking for two periods at once.
+    Nobody hears this clock: where the system was late, it goes on from there, instead of asking for two at once.
     """
     scratch = control.ctypes.data + 8 * _TIME
     start = now_ns(scratch)

@@ -77,8 +77,8 @@ def list_pulse() -> tuple[list[PulseDevice], list[PulseDevice]]:
 
 
 def _device(item: Any, default: str, monitor_of: str | None = None) -> PulseDevice:
-    spec = item.sample_spec
-    return PulseDevice(item.name, item.description, spec.rate, spec.channels, monitor_of or "", item.name == default)
+    spec, default_one, hardware = item.sample_spec, item.name == default, bool(item.flags & _HARDWARE)
+    return PulseDevice(item.name, item.description, spec.rate, spec.channels, monitor_of or "", default_one, hardware)
 
 
 def find_source(name: str) -> PulseDevice:

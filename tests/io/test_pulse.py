@@ -107,6 +107,7 @@ def test_names(server: Server) -> None:
 
     sources, sinks = list_pulse()
     assert {"a", "b"} <= {sink.name for sink in sinks} and "b.monitor" in {source.name for source in sources}
+    assert not any(device.hardware for device in (*sources, *sinks))  # null sinks
     default = next(sink.name for sink in sinks if sink.default)
     assert find_source("").name == find_source("monitor").name == f"{default}.monitor"
     assert find_source("b").name == find_source("b.monitor").name == find_source("B.MON").name == "b.monitor"
