@@ -47,6 +47,7 @@ class TrainConfig:
     sources: int = 8
     rolls: int = 2
     vad_share: float = 0.15  # share of the steps, the last ones, that train the detector
+    vad_fresh: bool = True  # begin the detector with the convolutions of the mask net; off where it is trained already
     split: str = "train"
 
 
@@ -163,7 +164,7 @@ class Run:
 
     def _begin_detector(self) -> None:
         """Give the detector the convolutions of the mask net, where the sizes allow."""
-        if self.net.channels == self.net.vad_channels:
+        if self.config.vad_fresh and self.net.channels == self.net.vad_channels:
             weights = {
                 k.removeprefix("mask_net."): v
                 for k, v in self.mean.items()
@@ -310,6 +311,7 @@ def train(
     else:
         settings = replace(config or TrainConfig(), target=target, lookahead=lookahead, seed=seed, steps=steps)
         begin = read_checkpoint(init) if init else None
+        settings = replace(settings, vad_fresh=begin is None)
         run = Run(NetConfig.from_dict(begin["net"]) if begin else sizes or NetConfig(), settings, where)
         if begin:
             run.model.load_state_dict(begin["mean"])
