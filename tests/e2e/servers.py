@@ -168,6 +168,37 @@ class JackServer(Server):
                 os.unlink(path)
 
 
+class PulseServer(Server):
+    """PulseAudio with null sinks."""
+
+    def __init__(self, sinks: Sequence[str], rate: int) -> None:
+        super().__init__("pulse")
+        self.own_folders()
+        self.env["ALSA_CONFIG_PATH"] = str(_asoundrc(self, sinks))
+        self._sinks, self._rate = sinks, rate
+
+    def launch(self) -> None:
+        """Start the server, also again after `kill`."""
+        # Without rewinds an idle sink keeps a buffer of 50 ms, otherwise of 2 s, in which it heeds no new stream.
+        load = [
+            part for sink in self._sinks for part in ("-L", f"module-null-sink {_sink(sink, self._rate)} norewinds=1")
+        ]
+        command = [
+            "pulseaudio",
+            "--daemonize=no",
+            "--exit-idle-time=-1",
+            "-n",
+            *load,
+            "-L",
+            "module-native-protocol-unix",
+        ]
+        self.start(command, lambda: self.succeeds("pactl", "info"))
+
+    def kill(self) -> None:
+        """End the server as a crash would."""
+        self.end("pulseaudio", signal.SIGKILL)
+
+
 class PipeWire(Server):
     """A PipeWire session with its PulseAudio and JACK sides."""
 
@@ -198,24 +229,12 @@ def jack_server(rate: int = 48000, block: int = 256, channels: int = 2) -> Itera
 
 
 @contextlib.contextmanager
-def pulse_server(sinks: Sequence[str] = ("a", "b"), rate: int = 48000) -> Iterator[Server]:
+def pulse_server(sinks: Sequence[str] = ("a", "b"), rate: int = 48000) -> Iterator[PulseServer]:
     """A PulseAudio with float32 stereo null sinks; ``SINK.monitor`` is what a sink plays."""
     _need_programs("pulseaudio", "pactl")
-    server = Server("pulse")
+    server = PulseServer(sinks, rate)
     try:
-        server.own_folders()
-        server.env["ALSA_CONFIG_PATH"] = str(_asoundrc(server, sinks))
-        load = [part for sink in sinks for part in ("-L", f"module-null-sink {_sink(sink, rate)}")]
-        command = [
-            "pulseaudio",
-            "--daemonize=no",
-            "--exit-idle-time=-1",
-            "-n",
-            *load,
-            "-L",
-            "module-native-protocol-unix",
-        ]
-        server.start(command, lambda: server.succeeds("pactl", "info"))
+        server.launch()
         yield server
     finally:
         server.close()
