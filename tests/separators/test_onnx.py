@@ -105,9 +105,10 @@ def test_denormals_are_zero_in_any_thread(tmp_path: Path) -> None:
         go.wait()
         found.append(run(separator, np.full((3, 2, tiny.WINDOW // 2 + 1), 1e-10, np.complex64)))
 
-    thread = threading.Thread(target=work)
+    folder = tiny.build(tmp_path, "denormal")
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    separator = opened(tiny.build(tmp_path, "denormal"))
+    separator = opened(folder)
     go.set()
     thread.join()
     assert (found[0] == 0).all()
