@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numba import carray, njit, types
 
-from rtsep.dsp.ring import Ring, ring_fill, ring_read, ring_space, ring_write
+from rtsep.dsp.ring import Ring, ring_arrived, ring_fill, ring_read, ring_space, ring_write
 from rtsep.io.clock import Semaphore, now_ns, post, sleep_us
 from rtsep.native import float_pointer, int_pointer, load_acquire, store_release
 
@@ -35,7 +35,7 @@ _FREEWHEEL_WAIT_NS = 10_000_000_000
 
 
 @njit(nogil=True, cache=True)
-def _take(ctx, block, in0, in1, stride, done, count):
+def _take(ctx, block, in0, in1, stride, done, count, now):
     """Device input to input ring; NaN and Inf become 0 and are counted."""
     channels = block.shape[1]
     left = carray(float_pointer(in0), (done + count) * stride)
@@ -57,7 +57,9 @@ def _take(ctx, block, in0, in1, stride, done, count):
             block[i, 0] = a if in1 == 0 else np.float32(0.5) * (a + b)
     if bad:
         store_release(ctx, BAD_SAMPLES, ctx[BAD_SAMPLES] + bad)
-    written = ring_write(carray(int_pointer(ctx[INPUT_RING]), 40), block, count)
+    ring = carray(int_pointer(ctx[INPUT_RING]), 40)
+    written = ring_write(ring, block, count)
+    ring_arrived(ring, now)
     if written < count:
         store_release(ctx, OVERRUNS, ctx[OVERRUNS] + 1)
         store_release(ctx, OVERRUN_FRAMES, ctx[OVERRUN_FRAMES] + count - written)
@@ -96,12 +98,12 @@ def _await_space(ctx, ring, frames):
 
 @njit(nogil=True, cache=True)
 def _await_early(ctx, ring, frames):
-    """Make up for a period that came early, because the one before came late: wait until half of its time has passed, at most.
+    """Make up for a period that came early, because the one before came late: give the worker the period that it was promised.
 
-    The worker was promised a whole period. A server that was late asks twice in short order; without this the second time would be an
-    underrun that the device itself does not have.
+    A server that was late asks twice in short order, and without this the second time would be an underrun that the device itself does
+    not have. The server had planned the full time until its next period anyway.
     """
-    limit = ctx[STAMP] + ctx[PERIOD_NS] // 2
+    limit = ctx[STAMP] + ctx[PERIOD_NS] * 15 // 16
     while ring_fill(ring) < frames and now_ns(ctx[SCRATCH]) < limit:
         sleep_us(30)
 
@@ -144,7 +146,7 @@ def tick(context, in0, in1, in_stride, out0, out1, out_stride, frames):
         count = min(frames - done, BLOCK_FRAMES)
         if opened != 0:
             if in0 != 0:
-                _take(ctx, block, in0, in1, in_stride, done, count)
+                _take(ctx, block, in0, in1, in_stride, done, count, began)
             store_release(ctx, CLOCK, ctx[CLOCK] + count)
         if opened != 0 and ctx[OUTPUT_RING] != 0:
             output = carray(int_pointer(ctx[OUTPUT_RING]), 40)
