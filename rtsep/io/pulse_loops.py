@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import njit, types
 
-from rtsep.dsp.ring import Block, Control, ring_write
+from rtsep.dsp.ring import Block, Control, ring_arrived, ring_write
 from rtsep.io.clock import now_ns
 from rtsep.io.tick import tick
 from rtsep.native import external, load_acquire, store_release
@@ -54,6 +54,7 @@ def capture(control, stream, ring, block, mixed, samplerate):
         if ring_write(ring, mixed, frames) < frames:
             store_release(control, XRUNS, control[XRUNS] + 1)
         now = now_ns(here + 8 * TIME)
+        ring_arrived(ring, now)
         store_release(control, STAMP, now)
         if now - asked > _LATENCY_EVERY_NS:
             asked = now
