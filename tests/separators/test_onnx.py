@@ -13,6 +13,7 @@ from rtsep.errors import ModelError, UsageError
 from rtsep.separators.onnx import OnnxSeparator
 from rtsep.separators.session import Net
 from rtsep.spec import StreamSpec
+from tests.conftest import need
 from tests.separators import tiny
 
 SPEC = StreamSpec(48000, 2, tiny.HOP, tiny.WINDOW)
@@ -204,12 +205,10 @@ def test_unknown_tensor_in_the_file(tmp_path: Path) -> None:
 
 
 def test_cuda_that_is_not_there_is_one_note(tmp_path: Path) -> None:
+    folder = tiny.build(tmp_path)
     import onnxruntime
 
-    from tests.conftest import need
-
     need("CUDAExecutionProvider" not in onnxruntime.get_available_providers(), "this ONNX Runtime has CUDA")
-    folder = tiny.build(tmp_path)
     separator = opened(folder, device="cuda")
     assert separator.runs_on == "cpu"
     assert len(separator.notes) == 1
