@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from numba import cfunc, types
@@ -53,6 +56,23 @@ def release_portaudio() -> None:
     sounddevice = sys.modules.get("sounddevice")
     while sounddevice is not None and _open_streams == 0 and sounddevice._initialized:
         sounddevice._terminate()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what the library prints about a failed call off the terminal; its error says the same [main thread]."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # a program without stderr
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def count_stream(change: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from rtsep.errors import DeviceError
 from rtsep.io import portaudio_callback as words
 from rtsep.io.devices import DeviceInfo
-from rtsep.io.portaudio_library import count_stream, portaudio
+from rtsep.io.portaudio_library import count_stream, portaudio, quiet
 
 #: Frames per block where none are asked for: what devices, and what servers behind ALSA's plug-ins, keep up with.
 DEVICE_BLOCK, SERVER_BLOCK = 256, 512
@@ -57,41 +57,52 @@ class PortAudioStream:
         self.wanted = (SERVER_BLOCK if server else DEVICE_BLOCK) if blocksize is None else blocksize
         self.state[[words.INPUTS, words.OUTPUTS]] = self.inputs, self.outputs
         self.state[words.FRAME_PS] = 10**12 // self.samplerate
-        kind = "duplex" if source and target else "input" if source else "output"
-        pairs: dict[str, Any] = {
-            "device": (source and source.index, target and target.index),
-            "channels": (self.inputs, self.outputs),
-        }
-        one = {"input": 0, "output": 1}.get(kind)
-        ffi = sounddevice._ffi
         try:
-            self._stream = sounddevice._StreamBase(
-                kind,
-                samplerate=self.samplerate,
-                blocksize=self.wanted,
-                dtype="float32",
-                latency=latency,
-                callback=ffi.cast("PaStreamCallback*", words.on_stream.address),
-                finished_callback=ffi.cast("PaStreamFinishedCallback*", words.on_finished.address),
-                userdata=ffi.cast("void*", self.state.ctypes.data),
-                clip_off=True,
-                dither_off=True,
-                **{key: value if one is None else value[one] for key, value in pairs.items()},
-            )
+            with quiet():
+                self._stream = self._create(source, target, latency)
         except (sounddevice.PortAudioError, ValueError) as error:
             raise _open_error(error, source, target, self.samplerate) from None
-        count_stream(1)
         self._open = True
-        self.state[words.LAST] = time.monotonic_ns()
+        count_stream(1)
         try:
-            self._stream.start()
+            self.state[words.LAST] = time.monotonic_ns()
+            with quiet():
+                self._stream.start()
+            delays = np.atleast_1d(self._stream.latency) * self.samplerate
+            self.blocksize = self._watch()
         except sounddevice.PortAudioError as error:
             self.close()
             raise DeviceError(f"{self.name} does not start: {error}") from None
-        delays = np.atleast_1d(self._stream.latency) * self.samplerate
+        except BaseException:
+            self.close()
+            raise
         self.input_latency_frames = round(delays[0]) if source else 0
         self.output_latency_frames = round(delays[-1]) if target else 0
-        self.blocksize = self._watch()
+
+    def _create(self, source: DeviceInfo | None, target: DeviceInfo | None, latency: str | float) -> Any:
+        """Open, not yet start, a stream of one or both directions."""
+        sounddevice = portaudio()
+        ffi = sounddevice._ffi
+        if source and target:
+            ends: dict[str, Any] = {"device": (source.index, target.index), "channels": (self.inputs, self.outputs)}
+            kind = "duplex"
+        elif source:
+            ends, kind = {"device": source.index, "channels": self.inputs}, "input"
+        else:
+            ends, kind = {"device": target and target.index, "channels": self.outputs}, "output"
+        return sounddevice._StreamBase(
+            kind,
+            samplerate=self.samplerate,
+            blocksize=self.wanted,
+            dtype="float32",
+            latency=latency,
+            callback=ffi.cast("PaStreamCallback*", words.on_stream.address),
+            finished_callback=ffi.cast("PaStreamFinishedCallback*", words.on_finished.address),
+            userdata=ffi.cast("void*", self.state.ctypes.data),
+            clip_off=True,
+            dither_off=True,
+            **ends,
+        )
 
     def _watch(self) -> int:
         """Largest number of frames that the device wants at once."""
@@ -132,10 +143,10 @@ class PortAudioStream:
             return
         self._open = False
         self.state[words.CONTEXT] = 0
-        with contextlib.suppress(Exception):
-            self._stream.abort()
-        with contextlib.suppress(Exception):
-            self._stream.close()
+        with quiet():
+            for end in (self._stream.abort, self._stream.close):
+                with contextlib.suppress(Exception):
+                    end()
         count_stream(-1)
 
 
@@ -150,10 +161,11 @@ def _refused(source: DeviceInfo | None, target: DeviceInfo | None, rate: int) ->
     """Why the devices do not run at `rate`; empty if they do."""
     sounddevice = portaudio()
     try:
-        if source is not None:
-            sounddevice.check_input_settings(source.index, min(2, source.inputs), "float32", None, rate)
-        if target is not None:
-            sounddevice.check_output_settings(target.index, min(2, target.outputs), "float32", None, rate)
+        with quiet():
+            if source is not None:
+                sounddevice.check_input_settings(source.index, min(2, source.inputs), "float32", None, rate)
+            if target is not None:
+                sounddevice.check_output_settings(target.index, min(2, target.outputs), "float32", None, rate)
     except (sounddevice.PortAudioError, ValueError) as error:
         return str(error)
     return ""
