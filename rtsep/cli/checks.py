@@ -67,7 +67,8 @@ def inference() -> list[Result]:
         return [
             Result("onnxruntime", "fail", f"cannot be imported ({error})", "pip install 'rtsep[cpu]' (or 'rtsep[gpu]')")
         ]
-    names = [p.removesuffix("ExecutionProvider") for p in onnxruntime.get_available_providers()]
+    providers = [p for p in onnxruntime.get_available_providers() if not p.startswith("Azure")]  # a remote service
+    names = [p.removesuffix("ExecutionProvider") for p in providers]
     result = Result("onnxruntime", "ok", f"{onnxruntime.__version__}, runs on {', '.join(names)}")
     if "CUDA" not in names and Path("/dev/nvidia0").exists():
         fix = "pip uninstall onnxruntime && pip install 'rtsep[gpu]'"
@@ -96,17 +97,18 @@ def models() -> list[Result]:
 
 
 def portaudio() -> list[Result]:
-    """PortAudio and its devices."""
-    from rtsep.io.devices import list_devices
+    """PortAudio, and the devices of all backends."""
+    from rtsep.io.devices import list_devices, live_devices, portaudio_devices
 
     try:
-        found = list_devices()
+        portaudio_devices()
     except RtsepError as error:
         return [Result("PortAudio", "warn", str(error), "sudo apt install libportaudio2 libasound2-plugins")]
-    inputs, outputs = sum(d.inputs > 0 for d in found), sum(d.outputs > 0 for d in found)
-    if not found:
+    found = list_devices()
+    if not any(live_devices(found)):
         fix = "plug a sound card in, or start a sound server (PipeWire, PulseAudio, JACK)"
-        return [Result("devices", "warn", "no sound device: only files, the built-in song and test signals", fix)]
+        return [Result("devices", "warn", "no microphone and no speakers: only files and the built-in song", fix)]
+    inputs, outputs = sum(d.inputs > 0 for d in found), sum(d.outputs > 0 for d in found)
     return [Result("devices", "ok", f"{inputs} for input, {outputs} for output (`rtsep devices`)")]
 
 

@@ -33,12 +33,13 @@ def devices(*, json: Annotated[bool, Parameter(negative=(), show_default=False)]
     if not found:
         print("no sound device found; `rtsep doctor` says what is missing")
         return 0
-    width = max(len(device.name) for device in found)
+    name_width = max(len(device.name) for device in found)
+    host_width = max(len(device.host) for device in found)
     for device in found:
         marks = [name for name, on in (("mic", device.default_in), ("speakers", device.default_out)) if on]
         mark = f"  < {', '.join(marks)}" if marks else ""
-        rate = f"{device.samplerate:.0f} Hz" if device.samplerate else ""
         number = "" if device.index is None else device.index
         channels = f"{device.inputs:>3} in {device.outputs:>3} out"
-        print(f"{number:>3} {device.backend:<10} {device.name:<{width}}  {channels}  {rate:>9}{mark}")
+        name = f"{device.name:<{name_width}}  {device.host:<{host_width}}"
+        print(f"{number:>3}  {name}  {channels}  {device.samplerate:>6.0f} Hz{mark}")
     return 0

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from rtsep.cli.options import FILES, MIX, OUTPUT, SEPARATION, SOUND, Device, Separator, Settings, settings
-from rtsep.errors import RtsepError, UsageError
+from rtsep.errors import UsageError
 
 #: Option of each configuration key that one can give, for messages.
 OPTIONS = {
@@ -216,19 +216,15 @@ def places(source: str | None, sink: str | None) -> tuple[str, str, str]:
         return source, "speakers", ""
     if sink is not None:
         return "mic", sink, ""
-    from rtsep.io.devices import list_devices
+    from rtsep.io.devices import list_devices, live_devices
 
-    why = "no microphone"
-    try:
-        found = list_devices()
-    except RtsepError as error:
-        found, why = [], str(error)
-    mic, speakers = any(d.inputs for d in found), any(d.outputs for d in found)
+    mic, speakers = live_devices(list_devices())
     if mic and speakers:
-        return "mic", "speakers", "Playing from the microphone to the speakers (use headphones, or it may howl)."
-    if not found and why == "no microphone":
-        why = "no sound device found"
-    return "demo", "speakers" if speakers else "null", f"No live input ({why}): playing the built-in song in real time."
+        return "mic", "speakers", "From the microphone to the speakers (use headphones, or it may howl)."
+    missing = "microphone" if speakers else "speakers" if mic else "sound device"
+    how = "to the speakers" if speakers else "unheard"
+    note = f"No {missing} found (`rtsep doctor` says why): the built-in song plays in real time, {how}."
+    return "demo", "speakers" if speakers else "null", note
 
 
 def _only_a_recording(folder: Path) -> bool:

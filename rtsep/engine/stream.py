@@ -90,6 +90,8 @@ class Stream:
         Make `sink_ring`, which gets all that is played.
     record_ring : Ring, optional
         Of an earlier stream, to go on with if the channels are the same.
+    going_on : Stream, optional
+        Earlier stream with the same source, which has no clock of its own and goes on where it was.
 
     Attributes
     ----------
@@ -107,6 +109,7 @@ class Stream:
         timing: Timing | None = None,
         with_sink: bool = False,
         record_ring: Ring | None = None,
+        going_on: Stream | None = None,
     ) -> None:
         self.driver, self.source = driver, source
         self.timing = timing or Timing()
@@ -146,9 +149,11 @@ class Stream:
             else 0,
         )
 
-        self.input_ring = Ring(
-            max(int(_AHEAD_S * input_rate), 8 * driver.blocksize, 4 * target, 8 * hop), self.channels
-        )
+        if going_on is not None and (going_on.channels, going_on.spec.samplerate) == (self.channels, rate):
+            self.input_ring, self._fed = going_on.input_ring, True
+        else:
+            frames = max(int(_AHEAD_S * input_rate), 8 * driver.blocksize, 4 * target, 8 * hop)
+            self.input_ring, self._fed = Ring(frames, self.channels), False
         self.output_ring = Ring(
             4 * (self.budget.output_frames + resampler_frames + driver.blocksize + hop_device), self.channels
         )
@@ -184,6 +189,10 @@ class Stream:
         words[worker.MASK_READY], words[worker.SPECTRUM_READY] = self._mask_ready.address, self._spectrum_ready.address
         words[worker.CONVERT_IN] = self._convert_in.handle if self._convert_in else 0
         words[worker.DELAY_IN] = int(delay_in)
+        words[worker.LATENCY] = self.budget.total_frames
+        if source is not None and not driver.realtime:
+            # From file to file nothing is live: the output begins with the input's first frame.
+            self.context.words[tick.SINK_SKIP] = self.budget.total_frames
         words[worker.CONVERT_OUT] = self._convert_out.handle if self._convert_out else 0
         self.inference = Inference(self.chain, words, self._mask_ready, self._spectrum_ready, self.timing.infer)
         self._memory = self._worker_memory()
@@ -233,7 +242,7 @@ class Stream:
 
     def feed(self) -> None:
         """Start the source, which may fill the ring ahead [main thread, before `start`]."""
-        if self.source is not None:
+        if self.source is not None and not self._fed:
             self.source.start(self.input_ring, self.spec.samplerate)
 
     def start(self) -> None:
@@ -249,17 +258,24 @@ class Stream:
         if self.driver.realtime and not self.driver.lost:
             time.sleep(FADE_MS / 1000 + self.budget.total_frames / self.driver.samplerate)
 
-    def stop(self) -> None:
-        """End driver, source and threads; harmless when already stopped [main thread]."""
+    def stop(self, keep_source: bool = False) -> None:
+        """End driver, source and threads; harmless when already stopped [main thread].
+
+        Parameters
+        ----------
+        keep_source : bool
+            Leave the source filling its ring, for a stream that goes on with it.
+        """
         self.context.close()
         self.driver.stop()
-        if self.source is not None:
+        if self.source is not None and not keep_source:
             self.source.stop()
         self.words[worker.RUN] = 0
         self._tick_semaphore.post()
         self._mask_ready.post()
-        self._worker.join(2.0)
-        self.inference.join(2.0)
+        if self._worker.ident is not None:  # a session may fail between making a stream and starting it
+            self._worker.join(2.0)
+            self.inference.join(2.0)
 
     def set_bypass(self, on: bool) -> None:
         """Cross-fade to the delayed input and back [any thread]."""
@@ -280,9 +296,8 @@ class Stream:
         if self.source is None or not self.source.finished:
             return False
         self.words[worker.FINISHED] = 1
-        rate, device_rate = self.spec.samplerate, self.driver.samplerate
-        behind = self.budget.total_frames * rate / device_rate
-        return bool(self.words[worker.PADDED] >= behind)
+        context = self.context.words
+        return bool(0 < context[tick.END] <= context[tick.CLOCK])
 
     @property
     def drift_ppm(self) -> float:

@@ -148,20 +148,25 @@ def test_view_is_chosen_by_output_and_options(capsys: pytest.CaptureFixture[str]
     assert type(view) is JsonLines and view.stream is sys.stderr
 
 
-def test_without_devices_the_built_in_song_plays(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("there", "wanted", "told"),
+    [
+        ((True, True), ("mic", "speakers"), "From the microphone to the speakers"),
+        ((False, True), ("demo", "speakers"), "No microphone found"),
+        ((True, False), ("demo", "null"), "No speakers found"),
+        ((False, False), ("demo", "null"), "No sound device found"),
+    ],
+)
+def test_without_devices_the_built_in_song_plays(
+    there: tuple[bool, bool], wanted: tuple[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from rtsep.io import devices
 
-    monkeypatch.setattr(devices, "list_devices", lambda: [])
+    monkeypatch.setattr(devices, "list_devices", list)
+    monkeypatch.setattr(devices, "live_devices", lambda found: there)
     source, sink, note = run.places(None, None)
-    assert (source, sink) == ("demo", "null")
-    assert "no sound device" in note and "built-in song" in note
-
-    def no_library() -> list[object]:
-        raise DeviceError("PortAudio is missing")
-
-    monkeypatch.setattr(devices, "list_devices", no_library)
-    assert run.places(None, None)[:2] == ("demo", "null")
-    assert "PortAudio is missing" in run.places(None, None)[2]
+    assert (source, sink) == wanted
+    assert told in note
 
 
 def test_broken_session_is_raised_after_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
