@@ -34,16 +34,16 @@ class Route:
     output_name: str
     notes: list[str] = field(default_factory=list)
 
-    def close(self) -> None:
-        """Release everything; harmless when already closed."""
+    def close(self, keep_source: bool = False) -> None:
+        """Release everything, but the source if it is to go on; harmless when already closed."""
         self.driver.stop()
-        if self.source is not None:
+        if self.source is not None and not keep_source:
             self.source.stop()
         if self.sink is not None:
             self.sink.stop()
 
 
-def open_route(options: SessionOptions, hop: int) -> Route:
+def open_route(options: SessionOptions, hop: int, source: Source | None = None) -> Route:
     """Open what `options` name.
 
     Parameters
@@ -52,6 +52,8 @@ def open_route(options: SessionOptions, hop: int) -> Route:
         Input and output as on the command line.
     hop : int
         Hop in frames: the period of a clock without a device.
+    source : Source, optional
+        Opened already, by an earlier route of the same options.
 
     Raises
     ------
@@ -61,8 +63,8 @@ def open_route(options: SessionOptions, hop: int) -> Route:
     start, end = open_input(options.input), open_output(options.output)
     with contextlib.ExitStack() as undo:
         driver, same_device = _device_driver(start, end, options)
-        source = None if same_device else _source(start, options)
-        if source is not None:
+        if source is None and not same_device:
+            source = _source(start, options)
             source.open()
             undo.callback(source.stop)
         if driver is None:

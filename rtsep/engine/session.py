@@ -89,6 +89,7 @@ class Session:
             5, np.int64
         )  # counters of streams that have ended: hops, late, xruns in, out, of the device
         self._stream: Stream | None = None
+        self._earlier: Stream | None = None  # whose source goes on in the next stream
         self._route: Route | None = None
         self._recorder: Recorder | None = None
         self._record_ring: Ring | None = None
@@ -281,7 +282,9 @@ class Session:
     def _open(self) -> None:
         """Devices, files, net and stream; no sound yet."""
         options = self.options
-        route = open_route(options, self.separator.required_hop(options.samplerate or 48000) or self._hop)
+        earlier = self._earlier
+        hop = self.separator.required_hop(options.samplerate or 48000) or self._hop
+        route = open_route(options, hop, earlier.source if earlier else None)
         self._route = route
         stream = Stream(
             route.driver,
@@ -292,6 +295,7 @@ class Session:
             self._timing,
             with_sink=route.sink is not None,
             record_ring=self._record_ring,
+            going_on=earlier,
         )
         if route.sink is not None and stream.sink_ring is not None:
             route.sink.open(route.driver.samplerate, stream.channels)
@@ -341,16 +345,20 @@ class Session:
         elif self._record_lost:
             self._say(f"the recording lacks {self._record_lost} frames: the disk was too slow")
 
-    def _close(self) -> None:
-        """End the stream and close its devices and files; the recorder stays."""
+    def _close(self, keep_source: bool = False) -> None:
+        """End the stream and close its devices and files; the recorder stays, and the source if asked."""
         with self._lock:
             stream, self._stream = self._stream, None
         if stream is not None:
-            stream.stop()
+            stream.stop(keep_source)
             self._record_lost += int(stream.words[worker.RECORD_LOST])
+        if keep_source:
+            self._earlier = stream or self._earlier
+        elif self._earlier is not None and self._earlier.source is not None:
+            self._earlier.source.stop()
         route, self._route = self._route, None
         if route is not None:
-            route.close()
+            route.close(keep_source)
             if route.sink is not None and self.error is None:
                 self.error = route.sink.error
 
@@ -381,17 +389,19 @@ class Session:
         self._say(why)
         self._state = f"reconnecting: {why}"
         stream = self._stream
+        # A file goes on where it was; a device that comes back begins anew.
+        keep = stream is not None and stream.source is not None and not stream.source.own_clock
         if stream is not None:
             self._last = self.snapshot()
             self._before += self._counters(stream)
-        self._close()
+        self._close(keep)
         while not self._stopping.wait(_RETRY_S):
             try:
                 self._open()
                 self._go_on_recording()
                 self._play()
             except DeviceError as error:
-                self._close()
+                self._close(keep)
                 self._state = f"reconnecting: {error}"
                 continue
             except RtsepError as error:

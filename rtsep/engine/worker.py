@@ -29,7 +29,7 @@ from rtsep.io.clock import now_ns, post, wait_until
 from rtsep.native import load_acquire, store_release
 
 # Words that the two threads and the control side share. Written by the worker:
-PUBLISHED, HOPS, LATE, STARVED, PADDED, DROPPED, RESYNCS, RECORD_LOST, PRIMED, PARTIAL = range(10)
+PUBLISHED, HOPS, LATE, STARVED, DROPPED, RESYNCS, RECORD_LOST, PRIMED, PARTIAL = range(9)
 # by the inference thread:
 MASKED, FAULT, SKIPPED = 16, 17, 18
 # by the control side:
@@ -49,7 +49,8 @@ RUN, BYPASS, FINISHED, RECORD = 32, 33, 34, 35
     CONVERT_IN,
     CONVERT_OUT,
     DELAY_IN,
-) = range(48, 61)
+    LATENCY,
+) = range(48, 62)
 WORDS = 64
 
 #: Longest nap without news, so that the loop sees RUN change.
@@ -207,7 +208,9 @@ def _from_source(w):
         return
     missing = _pad(w)
     if load_acquire(words, FINISHED) != 0:
-        store_release(words, PADDED, words[PADDED] + missing)
+        if w.context[tick.END] == 0:
+            total = (words[HOPS] + 1) * w.block.shape[1] - missing
+            store_release(w.context, tick.END, total * words[DEVICE_RATE] // words[RATE] + words[LATENCY])
     else:
         store_release(words, STARVED, words[STARVED] + 1)
         words[PRIMED] = 0

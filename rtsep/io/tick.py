@@ -22,7 +22,9 @@ from rtsep.native import float_pointer, int_pointer, load_acquire, store_release
 
 # Layout of the context; the first nine are written by the tick alone.
 CLOCK, STAMP, PERIOD, UNDERRUNS, OVERRUNS, BAD_SAMPLES, TICKS, LOST, OVERRUN_FRAMES = range(9)
-OPEN, FREEWHEEL = 16, 17
+# By the worker: the clock at which the last frame has been played (0: not known yet), and by the tick: frames kept from the sink so far.
+END, HELD_BACK = 10, 9
+OPEN, FREEWHEEL, SINK_SKIP = 16, 17, 18
 INPUT_RING, OUTPUT_RING, SINK_RING, SEMAPHORE, CHANNELS, BLOCK, TIMES, SCRATCH, PERIOD_NS = range(32, 41)
 CONTEXT_SIZE = 64
 
@@ -97,6 +99,20 @@ def _await_space(ctx, ring, frames):
 
 
 @njit(nogil=True, cache=True)
+def _to_sink(ctx, block, frames):
+    """Pass frames on, less those before the first of the input and after its last, where these are known."""
+    sink = carray(int_pointer(ctx[SINK_RING]), 40)
+    first = min(ctx[SINK_SKIP] - ctx[HELD_BACK], frames)
+    ctx[HELD_BACK] += first
+    end = load_acquire(ctx, END)
+    last = frames if end == 0 else max(min(frames, end - (ctx[CLOCK] - frames)), 0)
+    if last > first:
+        if load_acquire(ctx, FREEWHEEL) != 0:
+            _await_space(ctx, sink, last - first)
+        ring_write(sink, block[first:], last - first)
+
+
+@njit(nogil=True, cache=True)
 def _await_early(ctx, ring, frames):
     """Make up for a period that came early, because the one before came late: give the worker the period that it was promised.
 
@@ -167,10 +183,7 @@ def tick(context, in0, in1, in_stride, out0, out1, out_stride, frames):
         if out0 != 0:
             _give(block, channels, out0, out1, out_stride, done, count)
         if opened != 0 and ctx[SINK_RING] != 0:
-            sink = carray(int_pointer(ctx[SINK_RING]), 40)
-            if load_acquire(ctx, FREEWHEEL) != 0:
-                _await_space(ctx, sink, count)
-            ring_write(sink, block, count)
+            _to_sink(ctx, block, count)
         done += count
     ended = now_ns(scratch)
     if opened != 0:
@@ -200,7 +213,9 @@ class StreamContext:
         Gets a copy of all that is played.
     """
 
-    def __init__(self, channels: int, input_ring: Ring, output_ring: Ring, semaphore: Semaphore, sink_ring: Ring | None = None) -> None:
+    def __init__(
+        self, channels: int, input_ring: Ring, output_ring: Ring, semaphore: Semaphore, sink_ring: Ring | None = None
+    ) -> None:
         self.words = np.zeros(CONTEXT_SIZE, dtype=np.int64)
         self._times = np.zeros(TIMES_KEPT, dtype=np.int64)
         self._scratch = np.zeros(2, dtype=np.int64)
