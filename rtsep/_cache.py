@@ -15,6 +15,7 @@ _PACKAGE = Path(__file__).resolve().parent
 #: Parts of the package that hold compiled functions.
 _PARTS = ("native.py", "dsp", "io", "separators", "engine")
 _STAMP = _PACKAGE / "__pycache__" / "compiled.stamp"
+_WARM = " warm"
 
 
 def discard_stale() -> bool:
@@ -30,7 +31,7 @@ def discard_stale() -> bool:
                 facts.update(f"{path} {status.st_mtime_ns} {status.st_size}\n".encode())
     stamp = facts.hexdigest()
     with contextlib.suppress(OSError):
-        if _STAMP.exists() and _STAMP.read_text() == stamp:
+        if _STAMP.exists() and _STAMP.read_text().removesuffix(_WARM) == stamp:
             return False
     with contextlib.suppress(OSError):
         for path in _PACKAGE.rglob("__pycache__/*.nb[ic]"):
@@ -38,3 +39,18 @@ def discard_stale() -> bool:
         _STAMP.parent.mkdir(exist_ok=True)
         _STAMP.write_text(stamp)
     return True
+
+
+def is_warm() -> bool:
+    """Whether all that a stream needs has been compiled; True also where that cannot be noted."""
+    try:
+        return _STAMP.read_text().endswith(_WARM)
+    except OSError:
+        return True
+
+
+def mark_warm() -> None:
+    """Note that everything has been compiled."""
+    with contextlib.suppress(OSError):
+        if not is_warm():
+            _STAMP.write_text(_STAMP.read_text() + _WARM)

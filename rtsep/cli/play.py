@@ -78,10 +78,14 @@ def play(options: SessionOptions, view: View, *, duration: float | None, stats: 
     RtsepError
         What the session could not start with or broke off with.
     """
-    from rtsep.engine.session import Session
+    from rtsep.engine import warm
 
     if note:
         view.say(note)
+    warm.ensure(view.say)
+
+    from rtsep.engine.session import Session
+
     stop = Stop()
     session = Session(options)
     with contextlib.ExitStack() as stack:
