@@ -1,8 +1,9 @@
 """Keep Numba's cache honest.
 
-Numba asks for each compiled function whether its own file has changed, but not whether a function of another file that was compiled
-into it has. After an update of one file, the worker or an audio callback would go on with the old code of the others. So
-the cache of the whole package is thrown away as soon as any file with compiled code has changed.
+Numba asks for each compiled function whether its own file has changed, but not whether a function of another file
+that was compiled into it has. After an update of one file, the worker or an audio callback would go on with the old
+code of the others. So the cache of the whole package is thrown away as soon as any file with compiled code has
+changed.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ _WARM = " warm"
 
 
 def discard_stale() -> bool:
-    """Delete what was compiled from other sources than those that are there; True if there was such [at import, a millisecond].
+    """Delete what was compiled from other sources than those that are there; True if there was such [at import, a
+    millisecond].
 
-    Where the package's folder cannot be written, Numba keeps its cache elsewhere; such a package does not change file by file.
+    Where the package's folder cannot be written, Numba keeps its cache elsewhere; such a package does not change file
+    by file.
     """
     facts = hashlib.sha256()
     for part in _PARTS:

@@ -1,8 +1,8 @@
 """How compiled code reaches memory by address, and C functions by name.
 
-Code compiled by Numba runs without the interpreter and its lock, so audio callbacks and the worker are written in it. This module gives
-them three things that Numba itself lacks: C functions that survive the compilation cache, arrays seen through a bare address,
-and atomic loads and stores. [any thread; nothing here allocates or waits]
+Code compiled by Numba runs without the interpreter and its lock, so audio callbacks and the worker are written in it.
+This module gives them three things that Numba itself lacks: C functions that survive the compilation cache, arrays
+seen through a bare address, and atomic loads and stores. [any thread; nothing here allocates or waits]
 """
 
 # mypy: disable-error-code="no-untyped-def, misc"

@@ -47,7 +47,9 @@ class StreamSpec:
         if self.hop not in (16, 32, 64, 128, 256, 512, 1024):
             raise UsageError(f"hop {self.hop} is not possible: a power of two from 16 to 1024 frames is")
         if self.window < 2 * self.hop or self.window & (self.window - 1):
-            raise UsageError(f"window {self.window} is not possible: a power of two of at least 2 x hop ({2 * self.hop}) is")
+            raise UsageError(
+                f"window {self.window} is not possible: a power of two of at least 2 x hop ({2 * self.hop}) is"
+            )
 
     @property
     def bins(self) -> int:

@@ -1,7 +1,8 @@
 """Ring buffer between one producer and one consumer, without locks.
 
-The two positions only ever grow; each is written by one side, with release order, and read by the other with acquire order, so that
-samples are seen before the position that announces them, on ARM as on x86. They lie 128 bytes apart: no cache line is shared.
+The two positions only ever grow; each is written by one side, with release order, and read by the other with acquire
+order, so that samples are seen before the position that announces them, on ARM as on x86. They lie 128 bytes apart:
+no cache line is shared.
 
 A ring is one int64 array (`Ring.control`), so compiled callbacks can take it by address.
 """
@@ -54,7 +55,9 @@ def ring_write(ring, block, frames):  # type: ignore[no-untyped-def]
 
 @njit(types.int64(Control, Block, types.int64), nogil=True, cache=True)
 def ring_peek(ring, block, frames):  # type: ignore[no-untyped-def]
-    """Copy up to `frames` of the oldest frames into `block` without taking them; returns how many there were [consumer]."""
+    """Copy up to `frames` of the oldest frames into `block` without taking them; returns how many there were
+    [consumer].
+    """
     capacity, channels = ring[_CAPACITY], ring[_CHANNELS]
     data = carray(float_pointer(ring[_DATA]), (capacity, channels))
     position = ring[_READ]
@@ -81,7 +84,9 @@ def ring_skip(ring, frames):  # type: ignore[no-untyped-def]
 
 @njit(types.int64(Control, Block, types.int64), nogil=True, cache=True)
 def ring_read(ring, block, frames):  # type: ignore[no-untyped-def]
-    """Take up to `frames` of the oldest frames into `block` (frames, channels); returns how many there were [consumer]."""
+    """Take up to `frames` of the oldest frames into `block` (frames, channels); returns how many there were
+    [consumer].
+    """
     return ring_skip(ring, ring_peek(ring, block, frames))
 
 
@@ -119,7 +124,9 @@ class Ring:
 
     def __init__(self, frames: int, channels: int) -> None:
         if frames < 1 or channels < 1:
-            raise ValueError(f"a ring needs at least one frame and one channel, got {frames} frames, {channels} channels")
+            raise ValueError(
+                f"a ring needs at least one frame and one channel, got {frames} frames, {channels} channels"
+            )
         self.capacity = 1 << (frames - 1).bit_length()
         self.channels = channels
         self._data = np.zeros((self.capacity, channels), dtype=np.float32)

@@ -1,7 +1,8 @@
 """The streaming filterbank: one spectrum a hop, and sound back from it, with asymmetric windows.
 
-`Stft` holds windows, FFTW plans, history and overlap; `analyse` and `synthesise` are the same compiled code for a live stream and a file,
-so streaming equals offline. One plan for one channel serves all: scratch arrays are bound to it once.
+`Stft` holds windows, FFTW plans, history and overlap; `analyse` and `synthesise` are the same compiled code for a
+live stream and a file, so streaming equals offline. One plan for one channel serves all: scratch arrays are bound to
+it once.
 
 FFTW plans are estimated, not measured: a measured plan may differ from run to run, and its rounding with it.
 """
@@ -24,9 +25,10 @@ from rtsep.native import external
 from rtsep.spec import StreamSpec
 
 
-
 def _library() -> ctypes.CDLL:
-    """FFTW as pyfftw brings it. The package is not imported: that would import all of scipy.fft, and only the library is needed."""
+    """FFTW as pyfftw brings it. The package is not imported: that would import all of scipy.fft, and only the library
+    is needed.
+    """
     package = importlib.util.find_spec("pyfftw")
     if package is None or package.origin is None:
         raise ImportError("FFTW is missing: pip install pyfftw")
@@ -51,7 +53,9 @@ def aligned(size: int, dtype: type) -> NDArray:
 
 @lru_cache(maxsize=8)
 def _plans(window: int) -> tuple[int, int]:
-    """Addresses of the forward and inverse plan of a real transform of `window` points, kept for the life of the process."""
+    """Addresses of the forward and inverse plan of a real transform of `window` points, kept for the life of the
+    process.
+    """
     frame, bins = aligned(window, np.float32), aligned(window // 2 + 1, np.complex64)
     made = []
     for name, first, second in (("fftwf_plan_dft_r2c_1d", frame, bins), ("fftwf_plan_dft_c2r_1d", bins, frame)):
@@ -77,7 +81,9 @@ def analyse(plan, window, recent, frame, bins, spectrum):
 
 @njit(nogil=True, cache=True)
 def synthesise(plan, window, spectrum, frame, bins, tail, sound):
-    """One hop of sound (channels, hop) from `spectrum` (channels, bins); `tail` (channels, hop) carries the overlap on."""
+    """One hop of sound (channels, hop) from `spectrum` (channels, bins); `tail` (channels, hop) carries the overlap
+    on.
+    """
     hop = tail.shape[1]
     start = frame.shape[0] - 2 * hop
     for c in range(spectrum.shape[0]):
@@ -126,7 +132,9 @@ class Stft:
         self.tail = np.zeros((spec.channels, spec.hop), dtype=np.float32)
 
     def analyse(self, block: NDArray[np.float32], spectrum: NDArray[np.complex64]) -> None:
-        """Take one hop of sound (channels, hop), write its spectrum (channels, bins), unnormalised like numpy's rfft [worker]."""
+        """Take one hop of sound (channels, hop), write its spectrum (channels, bins), unnormalised like numpy's rfft
+        [worker].
+        """
         shift_in(self.recent, block)
         analyse(self.forward_plan, self.analysis_window, self.recent, self.frame, self.bins, spectrum)
 

@@ -3,8 +3,8 @@
     sound -> analyse -> [separator: mask] -> mask x spectrum -> synthesise -> vocals
                                                    delayed sound - vocals -> music (accompaniment)
 
-The music is the exact residual, so vocals + music is the delayed input at any mask. The chain delays by one hop, plus the separator's
-look-ahead; the worker adds the rest (`rtsep.engine.latency`).
+The music is the exact residual, so vocals + music is the delayed input at any mask. The chain delays by one hop, plus
+the separator's look-ahead; the worker adds the rest (`rtsep.engine.latency`).
 """
 
 # mypy: disable-error-code="no-untyped-def, misc"
@@ -54,7 +54,9 @@ def take(chain, block, index):
 
 @njit(nogil=True, cache=True)
 def give(chain, index, mask_index, lookahead):
-    """Split the hop that came `lookahead` hops before hop `index` with mask number `mask_index` into vocals and music."""
+    """Split the hop that came `lookahead` hops before hop `index` with mask number `mask_index` into vocals and
+    music.
+    """
     slots = chain.spectra.shape[0]
     spectrum = chain.spectra[(index - lookahead) & (slots - 1)]
     mask = chain.masks[mask_index & (slots - 1)]

@@ -1,8 +1,8 @@
 """Where the frames of delay come from: the budget that is printed and kept to the frame.
 
-Stream latency = overlap-add (one hop) + look-ahead + the output ring's fill at start. The fill has to last from the device period that
-completes a hop to the period that needs the first frame of it. With periods of B frames and hops of H the worst case is
-``B + H - gcd(B, H)``: one hop where B divides H, so that the whole is two hops.
+Stream latency = overlap-add (one hop) + look-ahead + the output ring's fill at start. The fill has to last from the
+device period that completes a hop to the period that needs the first frame of it. With periods of B frames and hops
+of H the worst case is ``B + H - gcd(B, H)``: one hop where B divides H, so that the whole is two hops.
 """
 
 from __future__ import annotations

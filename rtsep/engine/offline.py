@@ -120,8 +120,8 @@ def separate_file(
     path : Path
         Any format that `rtsep.io.reader` reads; mono or stereo.
     out_dir : Path
-        ``out_dir/<name>/vocals.<format>`` and ``accompaniment.<format>`` are written: same length and rate as the input,
-        sample-aligned with it, and their sum is the input.
+        ``out_dir/<name>/vocals.<format>`` and ``accompaniment.<format>`` are written: same length and rate as the
+        input, sample-aligned with it, and their sum is the input.
     separator : str
         Name or model folder.
     hop : int

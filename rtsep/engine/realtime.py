@@ -1,4 +1,6 @@
-"""Asking the system for real-time treatment: priority, locked memory, a quiet interpreter. All optional, none assumed."""
+"""Asking the system for real-time treatment: priority, locked memory, a quiet interpreter. All optional, none
+assumed.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def can_lock_memory() -> bool:
 
 @contextlib.contextmanager
 def locked_memory() -> Iterator[bool]:
-    """Keep pages in memory once they have been touched, while a stream runs; gives False where that is not allowed [main thread]."""
+    """Keep pages in memory once they have been touched, while a stream runs; gives False where that is not allowed
+    [main thread].
+    """
     if not can_lock_memory():
         yield False
         return
@@ -52,11 +56,13 @@ def locked_memory() -> Iterator[bool]:
 
 
 def release_pages() -> int:
-    """Give back resident memory that a running stream hardly touches; returns bytes [main thread, before `locked_memory`].
+    """Give back resident memory that a running stream hardly touches; returns bytes [main thread, before
+    `locked_memory`].
 
-    Freed memory that the allocator still holds, and two things more. The compiler's machine code (50 MB), unchanged from its file and not needed once our code is loaded. And the memory that a
-    JACK server shares with its clients, which its library locks as a whole (100 MB) though a client uses a few pages of
-    it. Whatever is touched later comes back by itself.
+    Freed memory that the allocator still holds, and two things more. The compiler's machine code (50 MB), unchanged
+    from its file and not needed once our code is loaded. And the memory that a JACK server shares with its clients,
+    which its library locks as a whole (100 MB) though a client uses a few pages of it. Whatever is touched later
+    comes back by itself.
     """
     if not sys.platform.startswith("linux"):
         return 0
@@ -77,9 +83,11 @@ def release_pages() -> int:
 
 @contextlib.contextmanager
 def quiet_interpreter() -> Iterator[None]:
-    """Keep the garbage collector away from all that exists, and shorten the switch interval, while a stream runs [main thread].
+    """Keep the garbage collector away from all that exists, and shorten the switch interval, while a stream runs
+    [main thread].
 
-    The collector stays on for new objects (a screen makes many), which is quick: it no longer walks the modules and the net.
+    The collector stays on for new objects (a screen makes many), which is quick: it no longer walks the modules and
+    the net.
     """
     interval = sys.getswitchinterval()
     gc.collect()

@@ -1,8 +1,8 @@
 """Who owns the clock: from the names of input and output to a driver, and where needed a source and a sink.
 
-The device that plays is the driver, because its buffer is the one that must never run dry. An input that is not on the same device feeds
-the engine as a source. Without a device that plays, JACK drives if the input is a JACK port, else the computer's clock does (`null`),
-or, from file to file, nothing but the worker's own speed.
+The device that plays is the driver, because its buffer is the one that must never run dry. An input that is not on
+the same device feeds the engine as a source. Without a device that plays, JACK drives if the input is a JACK port,
+else the computer's clock does (`null`), or, from file to file, nothing but the worker's own speed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A session: from names of devices to sound, and back to sound when a device is lost.
 
-The main thread starts and stops it; a supervisor thread watches devices, source and recorder; any thread may set parameters and take
-snapshots. The stream itself runs in its own threads (`rtsep.engine.stream`).
+The main thread starts and stops it; a supervisor thread watches devices, source and recorder; any thread may set
+parameters and take snapshots. The stream itself runs in its own threads (`rtsep.engine.stream`).
 """
 
 from __future__ import annotations
@@ -416,10 +416,11 @@ class Session:
     def _check_overload(self) -> None:
         last = self._last
         if self.error is None and last.hops >= _OVERLOAD_HOPS and last.late > _OVERLOAD_SHARE * last.hops:
+            hop_ms = 1000.0 * last.hop_frames / last.samplerate
             self.error = OverloadError(
-                f"this machine is too slow for separator {self.separator.name} at a hop of {last.hop_frames} frames: {last.late} of "
-                f"{last.hops} masks were late (median {last.infer_ms_p50:.2f} ms of {1000 * last.hop_frames / last.samplerate:.2f} ms);"
-                " try --separator midside or a larger --hop"
+                f"this machine is too slow for separator {self.separator.name} at a hop of {last.hop_frames} frames: "
+                f"{last.late} of {last.hops} masks were late (median {last.infer_ms_p50:.2f} ms of {hop_ms:.2f} ms); "
+                "try --separator midside or a larger --hop"
             )
 
 

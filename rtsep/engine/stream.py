@@ -1,6 +1,7 @@
 """One opened stream: driver, source, sink, rings, chain, worker and inference thread, from `open` to `close`.
 
-A stream is made for the devices as they are. When a device is lost or changes, the session closes the stream and makes a new one.
+A stream is made for the devices as they are. When a device is lost or changes, the session closes the stream and
+makes a new one.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ _AHEAD_S = 2.0
 _RECORD_S = 10.0
 #: Frames that a block of another device may come late, in seconds: the price of an ordinary desktop.
 _JITTER_S = 0.004
-#: The worker's own part of a period that is kept back from waiting for a mask: a share of the period and its most, in seconds.
+#: The worker's own part of a period that is kept back from waiting for a mask: a share of the period and its most, in
+#: seconds.
 _MARGIN_SHARE, _MARGIN_MOST_S = 0.15, 0.0005
 #: Length of the fades at start and end.
 FADE_MS = 20.0
@@ -54,7 +56,9 @@ class Controls:
 
 @dataclass(slots=True)
 class Timing:
-    """Durations per hop, kept from stream to stream: all of it, without the wait for the mask, and the separator's own."""
+    """Durations per hop, kept from stream to stream: all of it, without the wait for the mask, and the separator's
+    own.
+    """
 
     hop: Histogram = field(default_factory=Histogram)
     host: Histogram = field(default_factory=Histogram)
@@ -150,10 +154,12 @@ class Stream:
         )
 
         if going_on is not None and (going_on.channels, going_on.spec.samplerate) == (self.channels, rate):
-            self.input_ring, self._fed = going_on.input_ring, True
+            self.input_ring: Ring = going_on.input_ring
+            self._fed = True
         else:
             frames = max(int(_AHEAD_S * input_rate), 8 * driver.blocksize, 4 * target, 8 * hop)
-            self.input_ring, self._fed = Ring(frames, self.channels), False
+            self.input_ring = Ring(frames, self.channels)
+            self._fed = False
         self.output_ring = Ring(
             4 * (self.budget.output_frames + resampler_frames + driver.blocksize + hop_device), self.channels
         )
@@ -301,7 +307,9 @@ class Stream:
 
     @property
     def drift_ppm(self) -> float:
-        """How much faster the input's clock runs than the output's, in parts per million; 0 where they share one [any thread]."""
+        """How much faster the input's clock runs than the output's, in parts per million; 0 where they share one [any
+        thread].
+        """
         return self._drift.ppm if self._drift else 0.0
 
     @property

@@ -1,7 +1,7 @@
 """Compile everything that a stream needs, once, in a process of its own.
 
-The compiler leaves more than 100 MB behind in the process that ran it; one that finds the code in the cache starts in half a second and stays
-small.
+The compiler leaves more than 100 MB behind in the process that ran it; one that finds the code in the cache starts in
+half a second and stays small.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The worker: one compiled loop from the input ring to the output ring, hop by hop, without the interpreter.
 
-It waits for a hop, hands its spectrum to the inference thread, waits for the mask until its deadline and takes the last mask if there
-is none, splits, mixes, limits, meters and passes the sound on. Python threads may hold the interpreter's lock meanwhile: nothing
-here needs it.
+It waits for a hop, hands its spectrum to the inference thread, waits for the mask until its deadline and takes the
+last mask if there is none, splits, mixes, limits, meters and passes the sound on. Python threads may hold the
+interpreter's lock meanwhile: nothing here needs it.
 """
 
 # mypy: disable-error-code="no-untyped-def, misc"
@@ -218,7 +218,9 @@ def _from_source(w):
 
 @njit(nogil=True, cache=True)
 def _mask_for(w, hop):
-    """Number of the mask to use for hop `hop`; waits for its own until the deadline. Returns (mask, nanoseconds waited)."""
+    """Number of the mask to use for hop `hop`; waits for its own until the deadline. Returns (mask, nanoseconds
+    waited).
+    """
     words = w.words
     began = now_ns(w.scratch.ctypes.data)
     now = began

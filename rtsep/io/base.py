@@ -20,7 +20,8 @@ class Driver(ABC):
     variable : bool
         True where periods may have any length up to `blocksize`.
     inputs, outputs : int
-        Channels that the device takes and gives; `inputs` 0: a source feeds the engine; `outputs` 0: only a sink hears it.
+        Channels that the device takes and gives; `inputs` 0: a source feeds the engine; `outputs` 0: only a sink
+        hears it.
     realtime : bool
         False where the driver runs as fast as the worker can (freewheel).
     input_latency_frames, output_latency_frames : int
@@ -90,8 +91,8 @@ class Source(ABC):
     def start(self, ring: Ring, samplerate: int) -> None:
         """Begin to write frames, shape (frames, ring.channels), into `ring` from a thread or callback of its own.
 
-        A source without a clock converts to `samplerate` itself; one with a clock writes at its native rate. A mono source
-        fills every channel of the ring; a stereo source is averaged into a mono ring.
+        A source without a clock converts to `samplerate` itself; one with a clock writes at its native rate. A mono
+        source fills every channel of the ring; a stereo source is averaged into a mono ring.
         """
 
     @abstractmethod

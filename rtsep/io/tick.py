@@ -1,10 +1,10 @@
 """One device period: the compiled step that every clock owner calls, from an audio callback or a compiled loop.
 
-`tick` moves frames from the device into the input ring and from the output ring to the device, advances the stream's clock and wakes
-the worker. It takes no lock, allocates nothing, and never touches the interpreter.
+`tick` moves frames from the device into the input ring and from the output ring to the device, advances the stream's
+clock and wakes the worker. It takes no lock, allocates nothing, and never touches the interpreter.
 
-The engine is always driven by one clock. A device that only plays has no input here: a *source* fills the input ring by itself. A
-driver without outputs (null, free) has its frames passed on to a *sink* ring, if there is one.
+The engine is always driven by one clock. A device that only plays has no input here: a *source* fills the input ring
+by itself. A driver without outputs (null, free) has its frames passed on to a *sink* ring, if there is one.
 """
 
 # mypy: disable-error-code="no-untyped-def, misc"
@@ -22,7 +22,8 @@ from rtsep.native import float_pointer, int_pointer, load_acquire, store_release
 
 # Layout of the context; the first nine are written by the tick alone.
 CLOCK, STAMP, PERIOD, UNDERRUNS, OVERRUNS, BAD_SAMPLES, TICKS, LOST, OVERRUN_FRAMES = range(9)
-# By the worker: the clock at which the last frame has been played (0: not known yet), and by the tick: frames kept from the sink so far.
+# By the worker: the clock at which the last frame has been played (0: not known yet), and by the tick: frames kept
+# from the sink so far.
 END, HELD_BACK = 10, 9
 OPEN, FREEWHEEL, SINK_SKIP = 16, 17, 18
 INPUT_RING, OUTPUT_RING, SINK_RING, SEMAPHORE, CHANNELS, BLOCK, TIMES, SCRATCH, PERIOD_NS = range(32, 41)
@@ -114,10 +115,11 @@ def _to_sink(ctx, block, frames):
 
 @njit(nogil=True, cache=True)
 def _await_early(ctx, ring, frames):
-    """Make up for a period that came early, because the one before came late: give the worker the period that it was promised.
+    """Make up for a period that came early, because the one before came late: give the worker the period that it was
+    promised.
 
-    A server that was late asks twice in short order, and without this the second time would be an underrun that the device itself does
-    not have. The server had planned the full time until its next period anyway.
+    A server that was late asks twice in short order, and without this the second time would be an underrun that the
+    device itself does not have. The server had planned the full time until its next period anyway.
     """
     limit = ctx[STAMP] + ctx[PERIOD_NS] * 15 // 16
     while ring_fill(ring) < frames and now_ns(ctx[SCRATCH]) < limit:
@@ -138,7 +140,8 @@ def tick(context, in0, in1, in_stride, out0, out1, out_stride, frames):
     in0, in1 : address of float32
         First sample of the left and right input; `in0` 0: the device has no input, `in1` 0: it has one channel.
     in_stride : int
-        Distance between two frames of one channel, in samples (1 for separate buffers, the channel count where interleaved).
+        Distance between two frames of one channel, in samples (1 for separate buffers, the channel count where
+        interleaved).
     out0, out1 : address of float32
         Likewise for the output; 0: the frames go to the sink ring only.
     out_stride : int

@@ -51,7 +51,11 @@ def test_window_product_is_hann_and_adds_up_to_one(window: int, hop: int) -> Non
 
 def test_reset_forgets() -> None:
     stft = Stft(StreamSpec(44100, 1, 256))
-    block, spectrum, first = np.ones((1, 256), np.float32), np.empty((1, 1025), np.complex64), np.empty((1, 1025), np.complex64)
+    block, spectrum, first = (
+        np.ones((1, 256), np.float32),
+        np.empty((1, 1025), np.complex64),
+        np.empty((1, 1025), np.complex64),
+    )
     stft.analyse(block, first)
     stft.analyse(block, spectrum)
     stft.reset()
