@@ -124,9 +124,7 @@ class Ring:
 
     def __init__(self, frames: int, channels: int) -> None:
         if frames < 1 or channels < 1:
-            raise ValueError(
-                f"a ring needs at least one frame and one channel, got {frames} frames, {channels} channels"
-            )
+            raise ValueError(f"a ring needs a frame and a channel, got {frames} frames, {channels} channels")
         self.capacity = 1 << (frames - 1).bit_length()
         self.channels = channels
         self._data = np.zeros((self.capacity, channels), dtype=np.float32)

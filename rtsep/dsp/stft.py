@@ -68,7 +68,7 @@ def _plans(window: int) -> tuple[int, int]:
 
 @njit(nogil=True, cache=True)
 def analyse(plan, window, recent, frame, bins, spectrum):
-    """Spectrum of the newest ``len(window)`` samples of `recent` (channels, frames) into `spectrum` (channels, bins)."""
+    """Spectrum of the newest ``len(window)`` frames of `recent` (channels, frames) into `spectrum` (channels, bins)."""
     size = window.shape[0]
     start = recent.shape[1] - size
     for c in range(recent.shape[0]):

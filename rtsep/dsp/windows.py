@@ -36,9 +36,7 @@ def asymmetric_pair(window: int, hop: int) -> tuple[NDArray[np.float64], NDArray
         If ``hop < 1`` or ``window < 2 * hop``.
     """
     if hop < 1 or window < 2 * hop:
-        raise ValueError(
-            f"an asymmetric window pair needs hop >= 1 and window >= 2 * hop, got window {window}, hop {hop}"
-        )
+        raise ValueError(f"windows need hop >= 1 and window >= 2 * hop, got window {window}, hop {hop}")
     rise = window - hop
     short = np.sin(np.pi * np.arange(2 * hop) / (2 * hop))
     analysis = np.empty(window)

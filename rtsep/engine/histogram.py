@@ -30,7 +30,7 @@ class Histogram:
         self.counts: NDArray[np.int64] = np.zeros(_BINS + 2, dtype=np.int64)
 
     def percentile_ms(self, percent: float) -> float:
-        """Duration in ms that `percent` of the values do not exceed, to 2 %; 0.0 before the first value [any thread]."""
+        """Duration in ms that `percent` of the values do not exceed, to 2 %; 0.0 before the first [any thread]."""
         cumulative = np.cumsum(self.counts[:_BINS])
         if not cumulative[-1]:
             return 0.0

@@ -25,7 +25,7 @@ _DEFAULT_RATE = 48000
 
 @dataclass(slots=True)
 class Route:
-    """Opened backends of one stream, and their names for the screen; the sink opens once rate and channels are known."""
+    """Opened backends of a stream, and their names for the screen; the sink opens when rate and channels are known."""
 
     driver: Driver
     source: Source | None

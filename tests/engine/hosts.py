@@ -1,4 +1,4 @@
-"""A driver for tests that plays an array through a stream, period by period, in freewheel mode: exact and repeatable."""
+"""A driver for tests that plays an array through a stream, period by period, in freewheel mode: exact, repeatable."""
 
 from __future__ import annotations
 
