@@ -296,6 +296,7 @@ class Session:
             with_sink=route.sink is not None,
             record_ring=self._record_ring,
             going_on=earlier,
+            duration_s=options.duration_s,
         )
         if route.sink is not None and stream.sink_ring is not None:
             route.sink.open(route.driver.samplerate, stream.channels)

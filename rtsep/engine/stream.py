@@ -96,6 +96,8 @@ class Stream:
         Of an earlier stream, to go on with if the channels are the same.
     going_on : Stream, optional
         Earlier stream with the same source, which has no clock of its own and goes on where it was.
+    duration_s : float, optional
+        End after so many seconds of sound where no clock runs (in real time, the caller looks at the time).
 
     Attributes
     ----------
@@ -114,6 +116,7 @@ class Stream:
         with_sink: bool = False,
         record_ring: Ring | None = None,
         going_on: Stream | None = None,
+        duration_s: float | None = None,
     ) -> None:
         self.driver, self.source = driver, source
         self.timing = timing or Timing()
@@ -199,6 +202,8 @@ class Stream:
         if source is not None and not driver.realtime:
             # From file to file nothing is live: the output begins with the input's first frame.
             self.context.words[tick.SINK_SKIP] = self.budget.total_frames
+            if duration_s is not None:
+                self.context.words[tick.END] = self.budget.total_frames + round(duration_s * device_rate)
         words[worker.CONVERT_OUT] = self._convert_out.handle if self._convert_out else 0
         self.inference = Inference(self.chain, words, self._mask_ready, self._spectrum_ready, self.timing.infer)
         self._memory = self._worker_memory()
@@ -298,10 +303,11 @@ class Stream:
 
     @property
     def ended(self) -> bool:
-        """Whether the source has ended and all of it has been played [any thread]."""
-        if self.source is None or not self.source.finished:
+        """Whether the source has ended, or its duration is over, and all of it has been played [any thread]."""
+        if self.source is None:
             return False
-        self.words[worker.FINISHED] = 1
+        if self.source.finished:
+            self.words[worker.FINISHED] = 1
         context = self.context.words
         return bool(0 < context[tick.END] <= context[tick.CLOCK])
 

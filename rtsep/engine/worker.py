@@ -208,9 +208,10 @@ def _from_source(w):
         return
     missing = _pad(w)
     if load_acquire(words, FINISHED) != 0:
-        if w.context[tick.END] == 0:
-            total = (words[HOPS] + 1) * w.block.shape[1] - missing
-            store_release(w.context, tick.END, total * words[DEVICE_RATE] // words[RATE] + words[LATENCY])
+        total = (words[HOPS] + 1) * w.block.shape[1] - missing
+        end = (total * words[DEVICE_RATE] + words[RATE] // 2) // words[RATE] + words[LATENCY]
+        if w.context[tick.END] == 0 or end < w.context[tick.END]:
+            store_release(w.context, tick.END, end)
     else:
         store_release(words, STARVED, words[STARVED] + 1)
         words[PRIMED] = 0

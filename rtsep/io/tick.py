@@ -195,6 +195,10 @@ def tick(context, in0, in1, in_stride, out0, out1, out_stride, frames):
         times = carray(int_pointer(ctx[TIMES]), TIMES_KEPT)
         times[ctx[TICKS] % TIMES_KEPT] = ended - began
         store_release(ctx, TICKS, ctx[TICKS] + 1)
+        end = load_acquire(ctx, END)
+        if end != 0 and ctx[CLOCK] >= end and load_acquire(ctx, FREEWHEEL) != 0:
+            # As fast as it runs, it would go on for seconds until somebody looked.
+            store_release(ctx, OPEN, 0)
         post(ctx[SEMAPHORE])
     return 1 if opened != 0 else 0
 
