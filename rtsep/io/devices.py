@@ -12,7 +12,6 @@ from rtsep.errors import DeviceError
 _NO_HARDWARE = re.compile(r"\bnull\b|dummy|loopback", re.IGNORECASE)
 _CARD = re.compile(r"\(hw:(\d+),\d+\)")
 _DEFAULTS = {"input": "mic", "output": "speakers"}
-_PORTAUDIO_JACK = "JACK Audio Connection Kit"
 
 #: What a number stood for when it was first used: numbers shift when a device is unplugged, names stay.
 _numbers: dict[tuple[int, str], str] = {}
@@ -150,7 +149,7 @@ def share_a_clock(first: DeviceInfo, second: DeviceInfo) -> bool:
 
 
 def portaudio_devices(pulse: list[DeviceInfo] | None = None) -> list[DeviceInfo]:
-    """Devices of PortAudio; its own view of JACK is left out, since JACK has a backend here [main thread].
+    """Devices of PortAudio [main thread].
 
     Parameters
     ----------
@@ -167,7 +166,7 @@ def portaudio_devices(pulse: list[DeviceInfo] | None = None) -> list[DeviceInfo]
     sounddevice = refreshed_portaudio()
     hosts = sounddevice.query_hostapis()
     default_in, default_out = _default_indices(hosts)
-    devices = [item for item in sounddevice.query_devices() if hosts[item["hostapi"]]["name"] != _PORTAUDIO_JACK]
+    devices = list(sounddevice.query_devices())
     cards = any(_CARD.search(item["name"]) and not _NO_HARDWARE.search(item["name"]) for item in devices)
     behind = cards or any(device.live for device in pulse or [])
     return [
@@ -189,9 +188,8 @@ def portaudio_devices(pulse: list[DeviceInfo] | None = None) -> list[DeviceInfo]
 
 def _default_indices(hosts: Any) -> tuple[int, int]:
     """Default input and output of the first host that has one; -1 if none has."""
-    own = [host for host in hosts if host["name"] != _PORTAUDIO_JACK]
-    inputs = [host["default_input_device"] for host in own if host["default_input_device"] >= 0]
-    outputs = [host["default_output_device"] for host in own if host["default_output_device"] >= 0]
+    inputs = [host["default_input_device"] for host in hosts if host["default_input_device"] >= 0]
+    outputs = [host["default_output_device"] for host in hosts if host["default_output_device"] >= 0]
     return (inputs or [-1])[0], (outputs or [-1])[0]
 
 

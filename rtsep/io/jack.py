@@ -15,7 +15,7 @@ import numpy as np
 from rtsep.errors import DeviceError
 from rtsep.io import jack_callbacks as words
 from rtsep.io.base import Driver
-from rtsep.io.jack_client import connect_client, pipewire_latency, select_ports
+from rtsep.io.jack_client import connect_client, pipewire_latency, select_ports, watch
 from rtsep.io.tick import CONTEXT_SIZE, FREEWHEEL
 
 #: Longest time to wait for the server's first cycle, after which the period is known for sure.
@@ -77,7 +77,8 @@ class JackDriver(Driver):
         name, inputs, outputs, connect_in, connect_out = self._wanted
         with pipewire_latency(self._wish):
             jack, self._client, self._library = connect_client(name, self._server)
-        self._state[:] = 0
+        self._state = np.zeros(words.WORDS, dtype=np.int64)
+        watch(self._client, self._state)
         try:
             self.name = self._client.name
             sources = self._find(connect_in, is_output=True) if inputs else []

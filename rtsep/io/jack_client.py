@@ -6,11 +6,17 @@ import contextlib
 import ctypes
 import os
 import re
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rtsep.errors import DeviceError
-from rtsep.io.jack_callbacks import ignore_message
+from rtsep.io.jack_callbacks import DOWN, ignore_message
+
+_watched: weakref.WeakKeyDictionary[Any, NDArray[np.int64]] = weakref.WeakKeyDictionary()
 
 
 def libjack() -> tuple[Any, ctypes.CDLL]:
@@ -48,6 +54,7 @@ def connect_client(name: str, server: str | None = None) -> tuple[Any, Any, ctyp
         Without libjack, or if no server answers.
     """
     jack, library = libjack()
+    _bury()
     try:
         return jack, jack.Client(name, no_start_server=True, servername=server), library
     except jack.JackError:
@@ -55,6 +62,21 @@ def connect_client(name: str, server: str | None = None) -> tuple[Any, Any, ctyp
         raise DeviceError(
             f"JACK: no {which} is running (start one, or use PipeWire's with: pw-jack rtsep ...)"
         ) from None
+
+
+def watch(client: Any, state: NDArray[np.int64]) -> None:
+    """Have `client` closed before another one opens, once ``state[DOWN]`` says that its server died [main thread]."""
+    _watched[client] = state
+
+
+def _bury() -> None:
+    """Close what a dead server has left.
+
+    JACK2's library frees such clients as soon as the process opens a new one; whoever closes one after that crashes.
+    """
+    for client, state in list(_watched.items()):
+        if state[DOWN]:
+            client.close()
 
 
 def select_ports(names: Sequence[str], pattern: str) -> list[str]:

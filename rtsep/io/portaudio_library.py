@@ -14,6 +14,8 @@ from numba import cfunc, types
 from rtsep.errors import DeviceError
 
 _open_streams = 0
+#: For JACK2's library and for PipeWire's.
+_NO_JACK = {"JACK_DEFAULT_SERVER": "not for PortAudio", "PIPEWIRE_NOJACK": "1"}
 
 
 @cfunc(types.void(types.intp), cache=True)
@@ -23,10 +25,11 @@ def _ignore_message(text):  # type: ignore[no-untyped-def]
 
 def portaudio() -> Any:
     """The module ``sounddevice``, or a `DeviceError` that names what to install [main thread]."""
-    if "sounddevice" not in sys.modules:
-        _silence_alsa()
     try:
-        import sounddevice
+        if "sounddevice" not in sys.modules:
+            _silence_alsa()
+        with _without_jack():
+            import sounddevice
     except ImportError:
         raise DeviceError("PortAudio: the Python package sounddevice is missing (pip install sounddevice)") from None
     except OSError:
@@ -45,14 +48,33 @@ def refreshed_portaudio() -> Any:
     if _open_streams == 0:
         try:
             release_portaudio()
-            sounddevice._initialize()
+            with _without_jack():
+                sounddevice._initialize()
         except sounddevice.PortAudioError as error:
             raise DeviceError(f"PortAudio: it does not start: {error}") from None
     return sounddevice
 
 
+@contextlib.contextmanager
+def _without_jack() -> Iterator[None]:
+    """Keep PortAudio from opening a JACK client of its own.
+
+    JACK has a backend here, and PortAudio ends the whole program when it closes its client after the server has died.
+    """
+    before = {key: os.environ.get(key) for key in _NO_JACK}
+    os.environ.update(_NO_JACK)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
+
+
 def release_portaudio() -> None:
-    """Let go of devices and servers, of which PortAudio holds some even without a stream (JACK) [main thread]."""
+    """Forget the devices; harmless while a stream is open [main thread]."""
     sounddevice = sys.modules.get("sounddevice")
     while sounddevice is not None and _open_streams == 0 and sounddevice._initialized:
         sounddevice._terminate()

@@ -299,20 +299,6 @@ def _asoundrc(server: Server, sinks: Sequence[str]) -> Path:
     return path
 
 
-def jack_asoundrc(server: JackServer) -> None:
-    """Make PortAudio see the server's physical ports as ``jackplug`` through ALSA's jack plug-in."""
-    ports = range(server.channels)
-    play = " ".join(f"{i} system:playback_{i + 1}" for i in ports)
-    capture = " ".join(f"{i} system:capture_{i + 1}" for i in ports)
-    path = server.folder / "asound.conf"
-    path.write_text(
-        "</usr/share/alsa/alsa.conf>\n"
-        f"pcm.jackplug {{ type jack playback_ports {{ {play} }} capture_ports {{ {capture} }} }}\n"
-        "pcm.!default { type plug slave.pcm jackplug }\n"
-    )
-    server.env["ALSA_CONFIG_PATH"] = str(path)
-
-
 def _need_programs(*names: str) -> None:
     missing = [name for name in names if shutil.which(name) is None]
     need(not missing, f"{', '.join(missing)} not installed")

@@ -211,6 +211,22 @@ def test_a_server_that_dies_is_told_and_found_again() -> None:
             assert wait_for(lambda: loop.context.words[TICKS] > ticks + 5)
 
 
+def test_another_client_may_open_before_the_lost_one_is_closed() -> None:
+    with jack_server(48000, 256) as own:
+        driver = JackDriver(server=own.name)
+        with running(driver) as loop:
+            loop.context.open()
+            own.kill()
+            assert wait_for(lambda: driver.lost)
+            own.launch()
+            _, other, _ = jack_client.connect_client("other", own.name)
+            assert "gone" in driver.lost
+            driver.stop()
+            other.close()
+            driver.open()
+            assert driver.lost == ""
+
+
 def test_stop_twice_is_harmless(server: JackServer) -> None:
     driver = JackDriver(server=server.name)
     driver.stop()

@@ -1,4 +1,4 @@
-"""PortAudio over ALSA's pulse and jack plug-ins: it plays, records, tells what is lost, and says what is wrong."""
+"""PortAudio over ALSA's pulse plug-in: it plays, records, tells what is lost, and says what is wrong."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from rtsep.dsp.ring import Ring
 from rtsep.errors import DeviceError
 from rtsep.io.clock import Semaphore
 from rtsep.io.portaudio import PortAudioDriver, PortAudioSource, same_host
-from rtsep.io.portaudio_library import portaudio, release_portaudio
+from rtsep.io.portaudio_library import portaudio, refreshed_portaudio, release_portaudio
 from rtsep.io.tick import TICKS, StreamContext
 from tests.conftest import need
-from tests.e2e.servers import PulseServer, environment, jack_asoundrc, jack_server, pulse_server
+from tests.e2e.servers import PulseServer, environment, jack_server, pulse_server
 
 RATE, TONE_HZ = 48000, 1000
 CYCLE = RATE // TONE_HZ
@@ -37,16 +37,15 @@ def _need_portaudio() -> None:
         release_portaudio()
 
 
-def _need_plugin(name: str) -> None:
-    found = any(Path("/usr").glob(f"lib*/*/alsa-lib/libasound_module_pcm_{name}.so"))
-    found = found or any(Path("/usr").glob(f"lib*/alsa-lib/libasound_module_pcm_{name}.so"))
-    need(found, f"ALSA's {name} plug-in (libasound2-plugins) not installed")
+def _need_pulse_plugin() -> None:
+    found = [*Path("/usr").glob("lib*/*/alsa-lib/*_pcm_pulse.so"), *Path("/usr").glob("lib*/alsa-lib/*_pcm_pulse.so")]
+    need(found, "ALSA's pulse plug-in (libasound2-plugins) not installed")
 
 
 @pytest.fixture
 def pulse() -> Iterator[PulseServer]:
     _need_portaudio()
-    _need_plugin("pulse")
+    _need_pulse_plugin()
     with pulse_server(rate=RATE) as server, environment(server.env):
         yield server
 
@@ -211,15 +210,17 @@ def test_a_server_that_dies_is_told_and_found_again(pulse: PulseServer) -> None:
         driver.stop()
 
 
-def test_a_wrong_rate_lists_the_possible_ones() -> None:
+def test_a_wrong_rate_lists_the_possible_ones(pulse: PulseServer) -> None:
+    with pytest.raises(DeviceError, match="sink_a, ALSA has not got 500000 Hz .possible: 8000, .* 192000 Hz"):
+        PortAudioDriver(None, "sink_a", 500000).open()
+
+
+def test_portaudio_leaves_jack_alone() -> None:
     _need_portaudio()
-    _need_plugin("jack")
-    with jack_server(48000, 256) as server:
-        jack_asoundrc(server)
-        with environment(server.env):
-            with pytest.raises(DeviceError, match="has not got 44100 Hz .possible: 48000 Hz"):
-                PortAudioDriver(None, "jackplug", 44100).open()
-            release_portaudio()
+    with jack_server(48000, 256) as server, environment(server.env):
+        hosts = [host["name"] for host in refreshed_portaudio().query_hostapis()]
+        release_portaudio()
+    assert not any("JACK" in host for host in hosts)
 
 
 def test_unknown_device(pulse: PulseServer) -> None:
