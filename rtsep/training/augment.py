@@ -143,7 +143,7 @@ class Mixer:
             self._levels[id(clip)] = loud_level(clip)
         return self._levels[id(clip)]
 
-    def _crop_frames(self, rng: np.random.Generator, low: float = 0.85, high: float = 1.15) -> int:
+    def _crop_frames(self, rng: np.random.Generator, low: float = 0.8, high: float = 1.25) -> int:
         speed = rng.uniform(low, high) * CACHE_RATE / STREAM_RATE
         frames = fft.next_fast_len(int(self.length * speed), real=True)
         return frames + frames % 2
@@ -158,9 +158,8 @@ class Mixer:
             start = music_start = self._start(rng, voice, frames, 0.8)
         else:
             voice, music = self._pick(rng, self.voices), self._pick(rng, self.accompaniments)
-            bank = voice.group not in {"eir", "mir1k", "tsp"}
-            frames = self._crop_frames(rng, 0.7, 1.3) if bank else self._crop_frames(rng)
-            music_frames = self._crop_frames(rng)
+            # Far more than tape speed alone would ask: it makes other singers out of the few that there are.
+            frames, music_frames = self._crop_frames(rng, 0.68, 1.4), self._crop_frames(rng, 0.75, 1.3)
             start = self._start(rng, voice, frames, 0.95)
             music_start = self._start(rng, music, music_frames, 1.0)
         side = rng.uniform(-1, 1) if rng.random() < 0.4 else 0.0
@@ -198,7 +197,7 @@ class Mixer:
         keep = min(len(spectrum), bins)
         out = np.zeros(bins, np.complex64)
         out[:keep] = spectrum[:keep] * (self.length / len(sound))
-        if rng.random() < 0.7:
+        if rng.random() < 0.85:
             out *= self._equalizer(rng)
         if voice and rng.random() < 0.15:  # a double: the same voice some milliseconds later
             delay = rng.uniform(0.01, 0.04) * STREAM_RATE
