@@ -11,6 +11,7 @@ its process id. A start that fails says so with the server's log.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import glob
 import os
 import shutil
@@ -25,6 +26,8 @@ from tests.conftest import need
 
 #: A machine that builds or trains beside the tests starts servers slowly.
 START_S = 30.0
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 _OWN = ("XDG_RUNTIME_DIR", "HOME", "DBUS_SESSION_BUS_ADDRESS", "PULSE_SERVER", "PULSE_COOKIE", "ALSA_CONFIG_PATH")
 
 
@@ -62,7 +65,13 @@ class Server:
         name = command[0]
         with open(self.folder / f"{name}.log", "ab") as log:
             self.processes[name] = subprocess.Popen(
-                command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         limit = time.monotonic() + START_S
         while not ready():
@@ -282,6 +291,11 @@ def environment(env: Mapping[str, str]) -> Iterator[None]:
                 os.environ[key] = before[key]
             else:
                 del os.environ[key]
+
+
+def _end_with_parent() -> None:
+    """A test run that crashes leaves no server behind."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _sink(name: str, rate: int) -> str:
