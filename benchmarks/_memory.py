@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks._host import FreeRunning, HandMade
-from rtsep.engine.session import Session, SessionOptions
+from rtsep.engine.options import SessionOptions
+from rtsep.engine.session import Session
 from rtsep.engine.stats import rss_mb
 from rtsep.separators.registry import create
 

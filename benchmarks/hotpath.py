@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from benchmarks._host import HandMade
 from benchmarks._memory import allocations, resident
 from benchmarks._page import Page, Table, parser, program
-from rtsep.engine.session import Session, SessionOptions
+from rtsep.engine.options import SessionOptions
+from rtsep.engine.session import Session
 from rtsep.errors import UsageError
 from rtsep.separators.registry import create
 

@@ -13,13 +13,10 @@ from rtsep.cli.report import played_s, write_stats
 from rtsep.cli.views import View
 
 if TYPE_CHECKING:
-    from rtsep.engine.session import SessionOptions
+    from rtsep.engine.options import SessionOptions
 
 #: Length of the fade at the end.
 FADE_MS = 50.0
-
-#: A start that takes longer is explained.
-PATIENCE_S = 2.0
 
 
 class Stop:
@@ -89,8 +86,7 @@ def play(options: SessionOptions, view: View, *, duration: float | None, stats: 
     stop = Stop()
     session = Session(options)
     with contextlib.ExitStack() as stack:
-        with _explained(view):
-            stack.enter_context(session)
+        stack.enter_context(session)
         stack.enter_context(catching(stop))
         with view.showing(session, stop, duration):
             while not stop.wanted:
@@ -107,15 +103,3 @@ def play(options: SessionOptions, view: View, *, duration: float | None, stats: 
     if session.error is not None:
         raise session.error
     return stop.exit_code
-
-
-@contextlib.contextmanager
-def _explained(view: View) -> Iterator[None]:
-    """Say why it takes so long, if it does."""
-    patience = threading.Timer(PATIENCE_S, view.say, ["Preparing (the sound path is compiled at the first start) ..."])
-    patience.daemon = True
-    patience.start()
-    try:
-        yield
-    finally:
-        patience.cancel()

@@ -172,7 +172,7 @@ def _play(
 ) -> int:
     from rtsep.cli import play
     from rtsep.cli.views import view_for
-    from rtsep.engine.session import SessionOptions
+    from rtsep.engine.options import SessionOptions
 
     stream, record, overwrite = chosen.stream, chosen.record.dir, chosen.record.overwrite
     source, sink, note = places(stream.input, stream.output)

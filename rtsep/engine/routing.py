@@ -10,14 +10,11 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from rtsep.engine.options import SessionOptions
 from rtsep.errors import DeviceError
 from rtsep.io.base import Driver, Sink, Source
 from rtsep.io.open import Endpoint, open_input, open_output
-
-if TYPE_CHECKING:
-    from rtsep.engine.session import SessionOptions
 
 #: Rate of the computer's clock where neither a source nor an option names one, in Hz.
 _DEFAULT_RATE = 48000

@@ -9,20 +9,18 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from msgspec import structs
 
 from rtsep.dsp.ring import Ring
 from rtsep.engine import realtime, worker
+from rtsep.engine.options import SessionOptions
 from rtsep.engine.routing import Route, open_route
-from rtsep.engine.stats import Stats, rss_mb
+from rtsep.engine.stats import Stats, counters, stream_stats
 from rtsep.engine.stream import Controls, Stream, Timing
 from rtsep.errors import DeviceError, OverloadError, RtsepError, UsageError, nearest
-from rtsep.io import tick
 from rtsep.io.record import Recorder
 from rtsep.separators.registry import create
 from rtsep.spec import PROFILES
@@ -36,31 +34,6 @@ _OVERLOAD_SHARE, _OVERLOAD_HOPS = 0.5, 500
 _MESSAGES_KEPT = 20
 _SWITCHES = ("bypass",)
 _FADERS = ("vocals_db", "music_db")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """What to play, through what, to where; the texts are those of the command line."""
-
-    input: str = "mic"
-    output: str = "speakers"
-    separator: str = "koretzky"
-    samplerate: int | None = None
-    hop: int | None = None
-    profile: str = "live"
-    blocksize: int | None = None
-    device: str = "auto"
-    vocals_db: float = 0.0
-    music_db: float = 0.0
-    bypass: bool = False
-    params: Mapping[str, str] = field(default_factory=dict)
-    record: Path | None = None
-    record_format: str = "wav"
-    overwrite: bool = False
-    #: Seconds after which the caller will stop; an input that would end before is repeated (demo).
-    duration_s: float | None = None
-    #: Stream seconds per second of the computer's clock (output null), for long tests.
-    speed: float = 1.0
 
 
 class Session:
@@ -208,71 +181,21 @@ class Session:
         with self._lock:
             stream, route = self._stream, self._route
             if stream is None or route is None:
-                return self._last_with_state()
-            context, words, timing, driver = stream.context.words, stream.words, stream.timing, stream.driver
-            hops, late, xruns_in, xruns_out, device_xruns = (int(n) for n in self._before + self._counters(stream))
-            ticks = stream.context.tick_ms()
-            device_frames = driver.input_latency_frames + driver.output_latency_frames
-            device_ms = 1000.0 * device_frames / driver.samplerate
-            if stream.source is not None:
-                device_ms += 1000.0 * stream.source.latency_frames / stream.source.samplerate
-            peaks = {name: meter.read().peak_db for name, meter in stream.meters.items()}
-            latency_frames = stream.budget.total_frames
-            hop_ms = timing.hop.percentile_ms(50)
-            return Stats(
-                samplerate=stream.spec.samplerate,
-                device_samplerate=driver.samplerate,
-                hop_frames=stream.spec.hop,
-                hops=hops,
-                late=late,
-                xruns_in=xruns_in,
-                xruns_out=xruns_out,
-                device_xruns=device_xruns,
-                hop_ms_p50=hop_ms,
-                hop_ms_p99=timing.hop.percentile_ms(99),
-                hop_ms_max=timing.hop.max_ms,
-                host_ms_p50=timing.host.percentile_ms(50),
-                host_ms_p99=timing.host.percentile_ms(99),
-                infer_ms_p50=timing.infer.percentile_ms(50),
-                infer_ms_p99=timing.infer.percentile_ms(99),
-                callback_ms_p50=float(np.percentile(ticks, 50)) if len(ticks) else 0.0,
-                callback_ms_p99=float(np.percentile(ticks, 99)) if len(ticks) else 0.0,
-                latency_frames=latency_frames,
-                latency_ms=1000.0 * latency_frames / driver.samplerate,
-                device_latency_ms=device_ms,
-                load=hop_ms / stream.spec.hop_ms,
-                rss_mb=rss_mb(),
-                drift_ppm=stream.drift_ppm,
-                peak_in_db=peaks["input"],
-                peak_vocals_db=peaks["vocals"],
-                peak_music_db=peaks["music"],
-                peak_out_db=peaks["output"],
-                limiter_db=stream.limiter.reduction_db(),
+                return structs.replace(self._last, state=self._state, messages=tuple(self._messages))
+            fault = stream.inference.fault if self._state == "playing" else ""
+            return structs.replace(
+                stream_stats(stream, self._before),
                 vocals_db=self._controls.vocals_db,
                 music_db=self._controls.music_db,
                 bypass=self._controls.bypass,
                 recording=str(self.options.record) if self._recorder is not None and stream.recording else "",
-                state=f"bypassed: {stream.inference.fault}"
-                if stream.inference.fault and self._state == "playing"
-                else self._state,
+                state=f"bypassed: {fault}" if fault else self._state,
                 input=route.input_name,
                 output=route.output_name,
                 separator=self.separator.name,
-                position_s=int(words[worker.HOPS]) * stream.spec.hop / stream.spec.samplerate,
                 reconnections=self._reconnections,
-                bad_samples=int(context[tick.BAD_SAMPLES]),
                 messages=tuple(self._messages),
             )
-
-    def _last_with_state(self) -> Stats:
-        import msgspec.structs
-
-        return msgspec.structs.replace(self._last, state=self._state, messages=tuple(self._messages))
-
-    @staticmethod
-    def _counters(stream: Stream) -> np.ndarray:
-        words = stream.words
-        return np.array([words[worker.HOPS], words[worker.LATE], *stream.xruns, stream.driver.xruns])
 
     def _say(self, line: str) -> None:
         """A line for the user; the same one is not repeated."""
@@ -394,7 +317,7 @@ class Session:
         keep = stream is not None and stream.source is not None and not stream.source.own_clock
         if stream is not None:
             self._last = self.snapshot()
-            self._before += self._counters(stream)
+            self._before += counters(stream)
         self._close(keep)
         while not self._stopping.wait(_RETRY_S):
             try:

@@ -7,6 +7,12 @@ import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from rtsep.engine import worker
+from rtsep.engine.stream import Stream
+from rtsep.io import tick
 
 Levels = tuple[float, ...]
 
@@ -59,7 +65,7 @@ class Stats(msgspec.Struct, kw_only=True, frozen=True):
     input, output, separator : str
         What is connected.
     position_s : float
-        Seconds of sound since the start of this stream.
+        Seconds of sound since the start.
     reconnections : int
         How often a device was opened anew.
     bad_samples : int
@@ -119,3 +125,61 @@ def rss_mb() -> float:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / 1e6 if sys.platform == "darwin" else most / 1e3
+
+
+def counters(stream: Stream) -> NDArray[np.int64]:
+    """Hops, late masks, input and output drop-outs, and the device's own xruns of one stream [any thread]."""
+    words = stream.words
+    return np.array([words[worker.HOPS], words[worker.LATE], *stream.xruns, stream.driver.xruns], np.int64)
+
+
+def stream_stats(stream: Stream, before: NDArray[np.int64]) -> Stats:
+    """Figures of a stream [any thread but the audio and worker threads].
+
+    Parameters
+    ----------
+    stream : Stream
+        A running one.
+    before : ndarray of int64, shape (5,)
+        `counters` of the streams that it goes on from, summed up.
+    """
+    driver, timing, source = stream.driver, stream.timing, stream.source
+    hops, late, xruns_in, xruns_out, device_xruns = (int(n) for n in before + counters(stream))
+    ticks = stream.context.tick_ms()
+    device_ms = 1000.0 * (driver.input_latency_frames + driver.output_latency_frames) / driver.samplerate
+    if source is not None:
+        device_ms += 1000.0 * source.latency_frames / source.samplerate
+    peaks = {name: meter.read().peak_db for name, meter in stream.meters.items()}
+    latency_frames, hop_ms = stream.budget.total_frames, timing.hop.percentile_ms(50)
+    return Stats(
+        samplerate=stream.spec.samplerate,
+        device_samplerate=driver.samplerate,
+        hop_frames=stream.spec.hop,
+        hops=hops,
+        late=late,
+        xruns_in=xruns_in,
+        xruns_out=xruns_out,
+        device_xruns=device_xruns,
+        hop_ms_p50=hop_ms,
+        hop_ms_p99=timing.hop.percentile_ms(99),
+        hop_ms_max=timing.hop.max_ms,
+        host_ms_p50=timing.host.percentile_ms(50),
+        host_ms_p99=timing.host.percentile_ms(99),
+        infer_ms_p50=timing.infer.percentile_ms(50),
+        infer_ms_p99=timing.infer.percentile_ms(99),
+        callback_ms_p50=float(np.percentile(ticks, 50)) if len(ticks) else 0.0,
+        callback_ms_p99=float(np.percentile(ticks, 99)) if len(ticks) else 0.0,
+        latency_frames=latency_frames,
+        latency_ms=1000.0 * latency_frames / driver.samplerate,
+        device_latency_ms=device_ms,
+        load=hop_ms / stream.spec.hop_ms,
+        rss_mb=rss_mb(),
+        drift_ppm=stream.drift_ppm,
+        peak_in_db=peaks["input"],
+        peak_vocals_db=peaks["vocals"],
+        peak_music_db=peaks["music"],
+        peak_out_db=peaks["output"],
+        limiter_db=stream.limiter.reduction_db(),
+        position_s=hops * stream.spec.hop / stream.spec.samplerate,
+        bad_samples=int(stream.context.words[tick.BAD_SAMPLES]),
+    )
