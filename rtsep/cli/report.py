@@ -56,11 +56,18 @@ def news(before: Sequence[str], now: Sequence[str]) -> Sequence[str]:
 
 def stream_line(stats: Stats) -> str:
     """Rate, hop and latency in one line."""
-    whole = stats.latency_ms + stats.device_latency_ms
     rate = f"{stats.samplerate} Hz"
     if stats.device_samplerate != stats.samplerate:
         rate += f" (device {stats.device_samplerate} Hz)"
-    return f"{rate}, hop {stats.hop_frames}, latency {stats.latency_ms:.1f} ms ({whole:.1f} ms with device buffers)"
+    return f"{rate}, hop {stats.hop_frames}, latency {latency(stats)}"
+
+
+def latency(stats: Stats) -> str:
+    """Latency of the stream, and with the buffers of the devices where they have any."""
+    whole = (
+        f" ({stats.latency_ms + stats.device_latency_ms:.1f} ms with device buffers)" if stats.device_latency_ms else ""
+    )
+    return f"{stats.latency_ms:.1f} ms{whole}"
 
 
 def cost_line(stats: Stats) -> str:

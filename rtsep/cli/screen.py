@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rtsep import __version__
 from rtsep.cli.keys import Keyboard
-from rtsep.cli.report import clock, cost_line, db, played_s, summary
+from rtsep.cli.report import clock, cost_line, db, latency, played_s, summary
 from rtsep.cli.views import View
 
 if TYPE_CHECKING:
@@ -162,10 +162,9 @@ class Screen(View):
         xruns = f"{stats.xruns_in} in, {stats.xruns_out} out"
         if stats.device_xruns:
             xruns += f", {stats.device_xruns} reported by the device"
-        whole = stats.latency_ms + stats.device_latency_ms
         rows = (
             ("stream", f"{rate}, hop {stats.hop_frames} frames = {hop_ms:.2f} ms", False),
-            ("latency", f"{stats.latency_ms:.1f} ms stream, {whole:.1f} ms with device buffers", False),
+            ("latency", latency(stats), False),
             (
                 "per hop",
                 f"{cost_line(stats)}   CPU {stats.load:.0%}",

@@ -83,6 +83,7 @@ def separate(
         Print errors only.
     """
     from rtsep import config as configuration
+    from rtsep.engine import warm
 
     given = {"stream.separator": separator, "stream.hop": hop, "stream.device": device}
     chosen = configuration.override(
@@ -91,6 +92,7 @@ def separate(
     params = settings(chosen, set_)
     songs = find_songs(inputs)
     writable_folder(output)
+    warm.ensure(lambda text: None if quiet else print(text, file=sys.stderr))
     first: RtsepError | None = None
     for number, song in enumerate(songs, 1):
         label = f"[{number}/{len(songs)}] {song.name}" if len(songs) > 1 else song.name
