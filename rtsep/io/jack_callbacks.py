@@ -77,10 +77,10 @@ def on_samplerate(rate, arg):
 def on_freewheel(starting, arg):
     """Tell the stream that cycles come as fast as they are done, or no longer."""
     state = carray(int_pointer(arg), WORDS)
-    store_release(state, FREEWHEELING, types.int64(starting))
     context = load_acquire(state, CONTEXT)
     if context != 0:
         store_release(carray(int_pointer(context), CONTEXT_SIZE), FREEWHEEL, types.int64(starting))
+    store_release(state, FREEWHEELING, types.int64(starting))
 
 
 @cfunc(types.void(types.int32, types.intp, types.intp), cache=True)
