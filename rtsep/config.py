@@ -40,7 +40,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ] = None
     samplerate: Annotated[
         Annotated[int, Meta(ge=8000, le=192000)] | None,
-        Meta(description="of the separation, in Hz; the device's if unset"),
+        Meta(description="to ask of the device, in Hz; its own if unset"),
     ] = None
     blocksize: Annotated[
         Annotated[int, Meta(ge=16, le=4096)] | None,

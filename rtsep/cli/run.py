@@ -76,17 +76,17 @@ def run(
       cat song.wav | rtsep --input - --output - --karaoke --quiet > karaoke.wav
       rtsep --input demo --output null --duration 10 --json
 
-    pulse:NAME and pipewire:NAME are what the computer plays on that device; - is
-    stdin or stdout; SIGNAL is sine, sweep, click, noise or silence.
+    As inputs, pulse:NAME and pipewire:NAME are what the computer plays on that
+    device; - is stdin or stdout; SIGNAL is sine, sweep, click, noise or silence.
 
     Parameters
     ----------
     input
         mic, a device's name or number, jack[:client[:port]], pulse:NAME, pipewire:NAME, a file, -, demo, test:SIGNAL.
     output
-        speakers, a device, jack[:client[:port]], a file, - or null.
+        speakers, a device, jack[:client[:port]], pulse:NAME, a file, -, null.
     samplerate
-        Rate of the separation in Hz; the device's if not given.
+        Rate to ask of the device, in Hz; its own if not given.
     blocksize
         Frames per device callback; the device's if not given.
     separator

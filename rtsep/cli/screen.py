@@ -174,7 +174,7 @@ class Screen(View):
             ("xruns", xruns, stats.xruns_in + stats.xruns_out > 0),
         )
         for name, value, alarm in rows:
-            text.append(f" {name:<12}", "dim")
+            text.append(f" {name:<11}", "dim")
             text.append(f"{value[: WIDTH - 14]}\n", "yellow" if alarm else "")
         notes = [*self._notes, *stats.messages][-2:]
         for line in [*notes, "", ""][:2]:
@@ -190,7 +190,7 @@ def _meters(text: Text, name: str, peaks: Sequence[float]) -> None:
         side = "LR"[channel] if len(peaks) > 1 else " "
         share = 0.0 if peak <= FLOOR_DB else min(1.0, 1.0 - peak / FLOOR_DB)
         filled = round(share * METER)
-        green, yellow = round(METER * 0.7), round(METER * 0.9)
+        green, yellow = round(METER * 0.7), round(METER * 0.95)  # -18 dB, -3 dB
         text.append(f" {label:<9}{side} ", "dim")
         text.append("█" * min(filled, green), "green")
         text.append("█" * max(0, min(filled, yellow) - green), "yellow")
@@ -202,7 +202,7 @@ def _meters(text: Text, name: str, peaks: Sequence[float]) -> None:
 def _fader(text: Text, name: str, level: float) -> None:
     share = 0.0 if level == -math.inf else (level - LOWEST_DB) / (TOP_DB - LOWEST_DB)
     place = round(max(0.0, share) * (FADER - 1))
-    text.append(f" {name:<11} ", "dim")
+    text.append(f" {name:<10} ", "dim")
     text.append("─" * place, "cyan")
     text.append("●", "bold cyan")
     text.append("─" * (FADER - 1 - place), "bright_black")
