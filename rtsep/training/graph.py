@@ -156,7 +156,8 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     level = Memory("level", np.zeros((1, 1, 2), np.float32))
     recent = Memory("recent", np.full((1, 2, BINS), SILENCE, np.float32))
     of_mask, of_vad = memories(model.mask_net, "mask"), memories(model.vad_net, "vad")
-    everything = [level, recent, *of_mask, *of_vad]
+    opinion = Memory("opinion", np.full((1, 1, 1), model.silence_logit(), np.float32))
+    everything = [level, recent, *of_mask, *of_vad, opinion]
     sizes = [m.silence.size for m in everything]
     silence = graph.constant("silence", np.concatenate([m.silence.reshape(1, -1) for m in everything], axis=1))
     state = graph.add("Add", ["state", silence], "state_full")
@@ -184,7 +185,10 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     feature = graph.add("Reshape", [feature, graph.shape(1, 1, 1, BINS)], "feature_map")
     three = graph.remember(recent, "recent", feature)
     graph.add("Sigmoid", [_frame_net(graph, model.mask_net, "mask", of_mask, three)], "mask")
-    graph.add("Sigmoid", [_frame_net(graph, model.vad_net, "vad", of_vad, three)], "vad")
+    logit = _frame_net(graph, model.vad_net, "vad", of_vad, three)
+    past = graph.add("Mul", ["opinion", graph.number(config.vad_smooth)], "opinion_past")
+    share = graph.add("Mul", [logit, graph.number(1 - config.vad_smooth)], "opinion_share")
+    graph.add("Sigmoid", [graph.add("Add", [past, share], "opinion_next")], "vad")
     after = graph.add("Concat", [m.name + "_next" for m in everything], "state_after", axis=1)
     graph.add("Sub", [after, silence], "state_out")
 

@@ -47,6 +47,7 @@ class NetConfig:
     level_decay: float = 0.995  # per frame: 2.3 s at hop 512, 44.1 kHz
     level_floor: float = 1e-3  # of the mean magnitude of a frame: below 16-bit dither
     compression: float = 100.0
+    vad_smooth: float = 0.8  # the detector's logit is a running mean with this decay per frame: 52 ms
 
     def to_dict(self) -> dict[str, object]:
         """The plain form, for a checkpoint or a log."""
@@ -194,4 +195,18 @@ class Koretzky(nn.Module):
     def infer(self, magnitude: Tensor) -> tuple[Tensor, Tensor]:
         """Mask (T, F) and voice probability (T,) of one whole stream of magnitudes (T, F)."""
         mask, vad = self(magnitude[None], pad=True)
-        return torch.sigmoid(mask[0]), torch.sigmoid(vad[0])
+        return torch.sigmoid(mask[0]), torch.sigmoid(self.smooth(vad[0]))
+
+    @torch.no_grad()
+    def silence_logit(self) -> float:
+        """What the detector says of endless silence."""
+        return float(self.vad_net(torch.full((1, CONTEXT, BINS), SILENCE, device=self.level.tilt.device)))
+
+    def smooth(self, logits: Tensor) -> Tensor:
+        """Running mean of the detector's logits (T,), which begins with that of silence."""
+        decay, value = self.config.vad_smooth, self.silence_logit()
+        out = []
+        for logit in logits.tolist():
+            value = decay * value + (1 - decay) * logit
+            out.append(value)
+        return logits.new_tensor(out)
