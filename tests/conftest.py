@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from collections.abc import Iterator
 
 import pytest
+
+_process = ctypes.CDLL(None)
+_DEFAULT_ENVIRONMENT = ctypes.c_void_p(-1)  # FE_DFL_ENV of Linux
 
 
 def need(condition: object, reason: str) -> None:
@@ -24,3 +29,10 @@ def need(condition: object, reason: str) -> None:
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep a user's own configuration file out of the tests."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
+
+
+@pytest.fixture(autouse=True)
+def _own_arithmetic() -> Iterator[None]:
+    """Give the main thread its denormal numbers back: nets switch them off in the thread that they run in."""
+    yield
+    _process.fesetenv(_DEFAULT_ENVIRONMENT)
