@@ -52,7 +52,7 @@ def run_hops(w, chain, context, left, right, out, first, count, tick_ns, host_ns
     cache=True,
 )
 def run_periods(context, left, right, out, frames, length, count):
-    """Tick `count` periods of a running stream, going round in the sound of `length` frames; it waits where it freewheels."""
+    """Tick `count` periods of a freewheeling stream, each of which waits, going round in `length` frames of sound."""
     for i in range(count):
         at = 4 * ((i * frames) % length)
         tick(context, left + at, 0 if right == 0 else right + at, 1, out, out + 4 * frames, 1, frames)

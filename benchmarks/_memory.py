@@ -23,7 +23,7 @@ _WARM_UP = 500
 
 
 def allocations(name: str, hops: int, hop: int = 256) -> dict[str, Any]:
-    """Run `hops` hops of separator `name` in the stream's own threads and count what is left, and what was there in between.
+    """Run `hops` hops of separator `name` in the stream's own threads and count what is left of them.
 
     Growth per hop is that of `hops` hops less that of a tenth of them: what the measurement itself leaves goes out.
     ``blocks_per_hop`` and ``bytes_per_hop`` are Python's memory (`sys.getallocatedblocks`, tracemalloc),
@@ -69,7 +69,7 @@ def _growth(running: FreeRunning, hops: int) -> tuple[int, int, int, int, int]:
 
 
 def _compiled_per_hop(name: str, hop: int, hops: int = 2000) -> float:
-    """What callback and worker take from Numba's allocator in a hop; the call itself takes the same for one hop as for many."""
+    """What callback and worker take from Numba's allocator in a hop; the call itself always takes the same."""
     made = HandMade(create(name, device="cpu"), hop=hop)
     counts = []
     for count in (hops, hops, 2 * hops):
@@ -121,7 +121,7 @@ def _settled() -> Iterator[None]:
 
 
 def resident(name: str, minutes: float, speed: float = 8.0) -> dict[str, Any]:
-    """Resident memory over a session of `minutes` at `speed` times real time, from the end of its first tenth (or 5 s) on."""
+    """Resident memory over a session of `minutes` at `speed` times real time, once its first tenth (or 5 s) is over."""
     samples: list[float] = []
     seconds = 60 * minutes
     options = SessionOptions(input="test:noise", output="null", separator=name, device="cpu", speed=speed)

@@ -44,7 +44,7 @@ class Table:
 
     title: str
     columns: dict[str, str]
-    rows: list[Row]
+    rows: Sequence[Row]
     text: str = ""
 
     def markdown(self) -> str:
@@ -85,7 +85,7 @@ class Page:
     notes: list[str] = field(default_factory=list)
     command: str = ""
     date: str = field(default_factory=lambda: date.today().isoformat())
-    machine: dict[str, Any] = field(default_factory=lambda: machine())
+    machine: dict[str, Any] = field(default_factory=dict)
 
     def markdown(self) -> str:
         """The whole page."""

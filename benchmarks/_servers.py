@@ -1,4 +1,4 @@
-"""Audio servers for the benchmarks: those of the end-to-end tests, which a clone has and an installed package has not."""
+"""Audio servers for the benchmarks: those of the end-to-end tests, which only a clone has."""
 
 from __future__ import annotations
 

@@ -151,11 +151,11 @@ def measure(chosen: argparse.Namespace) -> Page:
             "Allocations",
             MADE,
             made,
-            "Callback, worker and inference thread in steady state. Blocks and bytes: growth of Python's memory per hop "
-            "(sys.getallocatedblocks, tracemalloc with numpy's domain). Peak: the most above the start at any moment; an "
-            "array made and dropped within a hop would show with its size. By callback and worker: allocations of compiled "
-            "code per hop. Handles: Numba's, 48 bytes for each array argument of a call from the inference thread, freed "
-            "when the call returns.",
+            "Callback, worker and inference thread in steady state. Blocks and bytes: growth of Python's memory per "
+            "hop (sys.getallocatedblocks, tracemalloc with numpy's domain). Peak: the most above the start at any "
+            "moment; an array made and dropped within a hop would show with its size. By callback and worker: "
+            "allocations of compiled code per hop. Handles: Numba's, 48 bytes for each array argument of a call from "
+            "the inference thread, freed when the call returns.",
         ),
         Table("Resident memory", RESIDENT, [kept], "Noise through a session at several times real time."),
     ]

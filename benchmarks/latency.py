@@ -66,7 +66,7 @@ def clicks(seconds: float, samplerate: int) -> tuple[NDArray[np.float32], NDArra
 
 
 def distances(sound: NDArray[np.float32], places: NDArray[np.int64]) -> list[int]:
-    """Frames from each click to the loudest sample before the next one, in both channels; clicks that are missing are left out."""
+    """Frames from each click to the loudest sample before the next one, in both channels, where there is one."""
     found = []
     for place in places:
         for channel in np.abs(sound[:, place : place + _DISTANCE]):

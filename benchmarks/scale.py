@@ -1,6 +1,6 @@
 """Scale: cost per hop and real-time factor over hops, channels, and several streams in one process.
 
-    python -m benchmarks.scale [--seconds S] [--streams N ...] [--separators NAME ...]
+python -m benchmarks.scale [--seconds S] [--streams N ...] [--separators NAME ...]
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.startup [--repeat N]
 
-First sound: from the start of the process to the first sample that is not zero on its standard output, with the net loaded
-(`rtsep --input test:sine --output -`). A device adds the stream's latency and its own buffers.
+First sound: from the start of the process to the first sample that is not zero on its standard output, with the net
+loaded (`rtsep --input test:sine --output -`). A device adds the stream's latency and its own buffers.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def measure(chosen: argparse.Namespace) -> Page:
     page = Page(
         "startup",
         "Start-up",
-        "First sound: from the start of the process to the first sample that is not zero on its standard output, with the "
-        "net loaded. A device adds the stream's latency and its own buffers.",
+        "First sound: from the start of the process to the first sample that is not zero on its standard output, with "
+        "the net loaded. A device adds the stream's latency and its own buffers.",
     )
     page.tables = [
         Table("Time", TIMES, times, f"Process start included; {repeat} runs after one that is not counted."),

@@ -1,0 +1,117 @@
+"""Table: the figures of the README, taken from the pages of the other programs.
+
+    python -m benchmarks.table [--output DIR] [--readme README.md]
+
+Reads the JSON files in DIR (`build/bench`) and writes `table.md` beside them. With `--readme` it also replaces what
+stands between the marks `bench:begin` and `bench:end`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks._page import parser, show
+from rtsep.errors import RtsepError, UsageError
+
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+NEEDED = ("hotpath", "latency", "startup", "stress")
+#: Heading, separator and hop of each column.
+COLUMNS = (("midside, monitor", "midside", 128), ("midside, live", "midside", 256), ("koretzky", "koretzky", 512))
+_RATE = 44100
+
+Pages = Mapping[str, Mapping[str, Any]]
+
+
+def read(folder: Path) -> Pages:
+    """Pages by program; `UsageError` that names the first that is missing."""
+    for name in NEEDED:
+        if not (folder / f"{name}.json").is_file():
+            raise UsageError(
+                f"{folder / name}.json is missing: run python -m benchmarks.{name} --output {folder} first"
+            )
+    return {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in NEEDED}
+
+
+def find(pages: Pages, page: str, title: str, **wanted: Any) -> Mapping[str, Any]:
+    """First row of a table that has these values; `UsageError` if there is none."""
+    for table in pages[page]["tables"]:
+        if table["title"] == title:
+            for row in table["rows"]:
+                if all(row.get(key) == value for key, value in wanted.items()):
+                    return row
+    raise UsageError(f"{page}.json has no row in '{title}' with {wanted}")
+
+
+def markdown(pages: Pages) -> str:
+    """The table and what stands under it."""
+    rows: dict[str, list[str]] = {}
+    for _, separator, hop in COLUMNS:
+        latency = find(pages, "latency", "JACK", samplerate=_RATE, blocksize=128, hop=hop)
+        live = find(pages, "hotpath", "Cost of one hop, live", separator=separator, hop=hop)
+        memory = find(pages, "startup", "Memory", separator=separator)
+        frames = latency["measured_frames"]
+        known = isinstance(frames, int)
+        cells = {
+            "latency at 44.1 kHz, click in to click out": f"{frames} frames, {1000 * frames / _RATE:.1f} ms"
+            if known
+            else "not constant",
+            "latency printed": f"{latency['printed_frames']} frames",
+            "one hop lasts, at 48 kHz": f"{hop / 48:.2f} ms",
+            "host per hop, p50 / p99": f"{show(live['host_ms_p50'])} / {show(live['host_ms_p99'])} ms",
+            "separator per hop, p50 / p99": f"{show(live['infer_ms_p50'])} / {show(live['infer_ms_p99'])} ms",
+            "memory": f"{memory['rss_mb']:.0f} MB",
+        }
+        for name, text in cells.items():
+            rows.setdefault(name, []).append(text)
+    lines = ["| | " + " | ".join(heading for heading, _, _ in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(texts) + " |" for name, texts in rows.items()]
+    return "\n".join([*lines, "", below(pages)])
+
+
+def below(pages: Pages) -> str:
+    """What does not depend on the column, and where it was measured."""
+    startup, machine = pages["startup"]["figures"], pages["hotpath"]["machine"]
+    beside = find(pages, "stress", "Drop-outs", load="thread")
+    dropped = beside["xruns_out"] + beside["xruns_in"]
+    return (
+        f"First sound {startup['first_sound_s']:.1f} s after the start, help {startup['help_s']:.2f} s. koretzky "
+        f"beside a busy Python thread in the same process, JACK at 48 kHz, block 128, {beside['minutes']:g} min: {dropped} "
+        f"drop-outs, and {beside['empty_gaps']} of a JACK client that does nothing. Measured on "
+        f"{machine['cpu'].partition(' (')[0]}, {machine['cores']} cores, by the programs in "
+        "[benchmarks](benchmarks/README.md); device buffers come on top of the latency."
+    )
+
+
+def fill(readme: str, table: str) -> str:
+    """Text of the README with a new table between the marks."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UsageError(f"the README has not got the marks {BEGIN} and {END}")
+    return f"{before}{begin}\n{table}\n{end}{after}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    options = parser(__doc__)
+    options.add_argument("--readme", type=Path, help="file to fill")
+    chosen = options.parse_args(arguments)
+    try:
+        table = markdown(read(chosen.output))
+        if chosen.readme:
+            text = fill(chosen.readme.read_text(encoding="utf-8"), table)
+            chosen.readme.write_text(text, encoding="utf-8")
+    except RtsepError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return error.exit_code
+    (chosen.output / "table.md").write_text(table + "\n", encoding="utf-8")
+    print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

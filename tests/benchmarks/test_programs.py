@@ -1,0 +1,188 @@
+"""Every benchmark program runs, with few repetitions, and writes a page and JSON."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import _page, table
+from benchmarks._page import Page, Table, show
+from rtsep.separators.registry import create
+from tests.conftest import need
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def run(name: str, folder: Path, *arguments: str) -> dict[str, Any]:
+    """The JSON that a program writes."""
+    assert import_module(f"benchmarks.{name}").main(["--quick", "--output", str(folder), *arguments]) == 0
+    page = (folder / f"{name}.md").read_text()
+    found = json.loads((folder / f"{name}.json").read_text())
+    assert page.startswith("# ")
+    assert found["name"] == name
+    assert f"benchmarks.{name} --quick" in found["command"]
+    assert str(folder) not in page
+    assert found["machine"]["cpu"]
+    assert all(value is not None for value in found["figures"].values())
+    return found
+
+
+def rows(page: dict[str, Any], title: str) -> list[dict[str, Any]]:
+    return next(found["rows"] for found in page["tables"] if found["title"] == title)
+
+
+def test_hotpath_finds_no_allocation(tmp_path: Path) -> None:
+    page = run("hotpath", tmp_path, "--minutes", "0.02", "--hops", "2000", "--separators", "passthrough", "koretzky")
+    assert len(rows(page, "Cost of one hop, synchronous")) == 8
+    for row in rows(page, "Allocations"):
+        assert row["blocks_per_hop"] < 0.01
+        assert row["numpy_bytes_per_hop"] == 0
+        assert row["compiled_per_hop"] < 0.01
+        assert row["peak_bytes"] < row["mask_bytes"]
+    assert rows(page, "Resident memory")[0]["hops"] > 0
+
+
+def test_allocations_of_a_wasteful_separator_are_found() -> None:
+    from benchmarks import _memory
+    from rtsep.separators.passthrough import Passthrough
+
+    kept = []
+
+    class Wasteful(Passthrough):
+        def process(self, spectrum: Any, mask: Any) -> None:
+            super().process(spectrum, mask)
+            kept.append(mask * 0.5)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_memory, "create", lambda *_, **__: Wasteful())
+        found = _memory.allocations("wasteful", 300)
+    assert found["blocks_per_hop"] >= 1
+    assert found["numpy_bytes_per_hop"] >= found["mask_bytes"]
+
+
+def test_inference(tmp_path: Path) -> None:
+    page = run("inference", tmp_path)
+    found = rows(page, "Runs")
+    assert {(row["device"], row["threads"]) for row in found} >= {("cpu", 1), ("cpu", 2)}
+    assert all(0 < row["p50_ms"] <= row["p99_ms"] <= row["max_ms"] for row in found)
+    assert any("CUDA" in note for note in page["notes"]) or any("cuda" in row["device"] for row in found)
+
+
+def test_scale(tmp_path: Path) -> None:
+    page = run("scale", tmp_path, "--streams", "1", "2", "--separators", "midside")
+    assert len(rows(page, "Hop and channels")) == 10
+    assert [row["streams"] for row in rows(page, "Streams in one process")] == [1, 2]
+
+
+def test_startup(tmp_path: Path) -> None:
+    page = run("startup", tmp_path)
+    assert 0 < page["figures"]["help_s"] < page["figures"]["first_sound_s"]
+    assert page["figures"]["rss_mb"] > 10
+
+
+def test_latency(tmp_path: Path) -> None:
+    page = run("latency", tmp_path)
+    found = rows(page, "JACK")
+    need(found, f"no JACK: {page['notes']}")
+    assert len(found) == 4
+    assert all(row["difference"] == 0 for row in found if not row["xruns"])
+
+
+def test_stress(tmp_path: Path) -> None:
+    page = run("stress", tmp_path, "--loads", "none", "thread", "--separator", "midside")
+    found = rows(page, "Drop-outs")
+    need(found, f"no JACK: {page['notes']}")
+    assert [row["load"] for row in found] == ["none", "thread"]
+    assert all(row["cycles"] > 0 for row in found)
+
+
+PAGES = {
+    "hotpath": {
+        "machine": {"cpu": "CPU (family 1, model 2)", "cores": 2},
+        "tables": [
+            {
+                "title": "Cost of one hop, live",
+                "rows": [
+                    {"separator": name, "hop": hop, "host_ms_p50": 0.05, "host_ms_p99": 0.1}
+                    | {"infer_ms_p50": 0.2, "infer_ms_p99": 0.4}
+                    for _, name, hop in table.COLUMNS
+                ],
+            }
+        ],
+    },
+    "latency": {
+        "tables": [
+            {
+                "title": "JACK",
+                "rows": [
+                    {"samplerate": 44100, "blocksize": 128, "hop": hop, "measured_frames": 2 * hop}
+                    | {"printed_frames": 2 * hop}
+                    for hop in (128, 256, 512)
+                ],
+            }
+        ]
+    },
+    "startup": {
+        "figures": {"first_sound_s": 1.5, "help_s": 0.3},
+        "tables": [
+            {"title": "Memory", "rows": [{"separator": name, "rss_mb": 150.0} for name in ("midside", "koretzky")]}
+        ],
+    },
+    "stress": {
+        "tables": [
+            {
+                "title": "Drop-outs",
+                "rows": [{"load": "thread", "minutes": 10.0, "xruns_out": 1, "xruns_in": 0, "empty_gaps": 2}],
+            }
+        ]
+    },
+}
+
+
+def test_table_fills_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, page in PAGES.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(page))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    for _ in range(2):
+        assert table.main(["--output", str(tmp_path), "--readme", str(readme)]) == 0
+        text = readme.read_text()
+        assert text.startswith(f"before\n{table.BEGIN}\n| |")
+        assert text.endswith(f"\n{table.END}\nafter\n")
+        assert "old" not in text
+    assert "256 frames, 5.8 ms | 512 frames, 11.6 ms | 1024 frames, 23.2 ms" in text
+    assert "10 min: 1 drop-outs, and 2" in text
+    (tmp_path / "latency.json").unlink()
+    assert table.main(["--output", str(tmp_path)]) == 2
+    assert "latency.json is missing" in capsys.readouterr().err
+
+
+def test_the_readme_has_the_marks() -> None:
+    readme = Path(__file__).parents[2] / "README.md"
+    assert table.fill(readme.read_text(), "new").count("new") >= 1
+
+
+def test_page_and_command() -> None:
+    page = Page("x", "Title", figures={"cost_ms": 0.12345}, machine=_page.machine())
+    page.tables.append(Table("Rows", {"a": "A", "b": "B"}, [{"a": 1, "b": None}, {"a": 2.0, "b": "text"}]))
+    assert "| 1 |  |\n| 2.00 | text |" in page.markdown()
+    assert "| cost ms | 0.123 |" in page.markdown()
+    assert [show(value) for value in (1234.5, 12.34, 0.0, 0.00012, True)] == ["1234", "12.3", "0.000", "1.2e-04", "yes"]
+    tokens = ["--runs", "5", "--output", "/secret", "--note=beside", "--quick"]
+    assert _page.command("inference", tokens) == "python -m benchmarks.inference --runs 5 --quick"
+
+
+def test_every_program_is_found_and_summarised() -> None:
+    from rtsep.cli.bench import _summary, programs
+
+    found = programs()
+    assert {"hotpath", "inference", "latency", "stress", "scale", "startup", "guard", "table"} <= set(found)
+    assert all(_summary(path) for path in found.values())
+
+
+def test_koretzky_is_there() -> None:
+    assert create("koretzky", device="cpu").required_hop(48000) == 512
