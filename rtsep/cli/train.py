@@ -54,11 +54,12 @@ def train(
       rtsep train koretzky --data sounds --minutes 60         stops after an hour
       rtsep train koretzky --data sounds --resume
       rtsep train koretzky --data sounds --target binary --runs runs/binary
+      rtsep train live --data sounds --init models/live       goes on from the shipped net
 
     Parameters
     ----------
     net
-        Which net: koretzky.
+        Which net: koretzky or live.
     data
         Folder of the sound: vocals/, accompaniment/ and paired/ (docs/training.md).
     runs
@@ -76,7 +77,7 @@ def train(
     seed
         Of data, order and weights.
     init
-        Checkpoint to take the first weights from.
+        Checkpoint to take the first weights from; for live also a model folder.
     device
         auto takes CUDA if it is there.
     threads

@@ -30,6 +30,7 @@ class ChainMemory(NamedTuple):
 
     forward_plan: int
     inverse_plan: int
+    mid_side: bool  # the rows of a stereo mask are for half the sum and half the difference of left and right
     analysis_window: NDArray[np.float32]
     synthesis_window: NDArray[np.float32]
     frame: NDArray[np.float32]
@@ -60,9 +61,17 @@ def give(chain, index, mask_index, lookahead):
     slots = chain.spectra.shape[0]
     spectrum = chain.spectra[(index - lookahead) & (slots - 1)]
     mask = chain.masks[mask_index & (slots - 1)]
-    for c in range(spectrum.shape[0]):
+    if chain.mid_side and spectrum.shape[0] == 2:
+        half = np.float32(0.5)
         for b in range(spectrum.shape[1]):
-            chain.product[c, b] = mask[c, b] * spectrum[c, b]
+            mid = half * mask[0, b] * (spectrum[0, b] + spectrum[1, b])
+            side = half * mask[1, b] * (spectrum[0, b] - spectrum[1, b])
+            chain.product[0, b] = mid + side
+            chain.product[1, b] = mid - side
+    else:
+        for c in range(spectrum.shape[0]):
+            for b in range(spectrum.shape[1]):
+                chain.product[c, b] = mask[c, b] * spectrum[c, b]
     synthesise(
         chain.inverse_plan, chain.synthesis_window, chain.product, chain.frame, chain.bins, chain.tail, chain.vocals
     )
@@ -98,6 +107,7 @@ class Chain:
         self.memory = ChainMemory(
             stft.forward_plan,
             stft.inverse_plan,
+            separator.mask_kind == "mid_side",
             stft.analysis_window,
             stft.synthesis_window,
             stft.frame,

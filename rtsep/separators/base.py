@@ -138,6 +138,9 @@ class Separator(ABC):
     name: str
     summary: str
     PARAMS: ClassVar[tuple[Param, ...]] = ()
+    #: What the rows of a stereo mask are for: ``"channels"`` (left, right) or ``"mid_side"`` (half the sum, half the
+    #: difference of left and right). A mono stream has the first row alone.
+    mask_kind: str = "channels"
 
     def __init__(self) -> None:
         self.params = Parameters(self.PARAMS)

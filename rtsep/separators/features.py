@@ -79,7 +79,28 @@ class MidMagnitude:
         hold_mask(tensor, gain, binary, threshold, strength, mask)
 
 
-KINDS: dict[str, type[Feature]] = {"mid_magnitude": MidMagnitude}
+class StereoField:
+    """``stereo_field``: how loud middle and side are and how they belong together, shape (4, bins); a mask (2, bins).
+
+    With M and S half the sum and half the difference of left and right, the rows are ``|M|``, ``|S|``, and real and
+    imaginary part of ``2 M conj(S) / (|M|^2 + |S|^2)``: the difference of level between left and right, and of phase.
+    A mono stream has no side; its mask is the first row.
+    """
+
+    def __init__(self, bins: int) -> None:
+        self.input_shape = (4, bins)
+        self.mask_shape = (2, bins)
+
+    def write(self, spectrum: Spectrum, tensor: Tensor) -> None:
+        """See `Feature`."""
+        stereo_field(spectrum, tensor)
+
+    def spread(self, tensor: Tensor, gain: float, binary: float, threshold: float, strength: float, mask: Mask) -> None:
+        """See `Feature`."""
+        hold_mask(tensor, gain, binary, threshold, strength, mask)
+
+
+KINDS: dict[str, type[Feature]] = {"mid_magnitude": MidMagnitude, "stereo_field": StereoField}
 
 
 def make(kind: str, bins: int) -> Feature:
@@ -102,21 +123,47 @@ def mid_magnitude(spectrum, tensor):
         tensor[0, k] = np.sqrt(mid.real * mid.real + mid.imag * mid.imag)
 
 
+@njit("void(complex64[:, ::1], float32[:, ::1])", cache=True, nogil=True)
+def stereo_field(spectrum, tensor):
+    """Rows of `StereoField` for the first bins of a spectrum (channels, bins).
+
+    Leaves the thread with denormals off for the net.
+    """
+    flush_denormals()
+    last = spectrum.shape[0] - 1
+    half, least = np.float32(0.5), np.float32(1e-12)
+    for k in range(tensor.shape[1]):
+        left, right = spectrum[0, k], spectrum[last, k]
+        mr, mi = half * (left.real + right.real), half * (left.imag + right.imag)
+        sr, si = half * (left.real - right.real), half * (left.imag - right.imag)
+        mid, side = mr * mr + mi * mi, sr * sr + si * si
+        share = np.float32(2.0) / (mid + side + least)
+        tensor[0, k] = np.sqrt(mid)
+        tensor[1, k] = np.sqrt(side)
+        tensor[2, k] = share * (mr * sr + mi * si)
+        tensor[3, k] = share * (mi * sr - mr * si)
+
+
 @njit("void(float32[:, ::1], float64, float64, float64, float64, float32[:, ::1])", cache=True, nogil=True)
 def hold_mask(tensor, gain, binary, threshold, strength, mask):
-    """The net's mask, shaped and gated, for all channels; bins above the net's hold its highest one."""
-    bins = tensor.shape[1]
-    share = 0.0
-    for k in range(mask.shape[1]):
-        if k < bins:
-            net = float(tensor[0, k])
-            if net < 0.0:  # comparisons leave NaN as it is, min and max would not
-                net = 0.0
-            elif net > 1.0:
-                net = 1.0
-            share = (1.0 - binary) * strengthen(net, strength)
-            if binary > 0.0 and net > threshold:
-                share += binary
-            share *= gain
-        for channel in range(mask.shape[0]):
+    """The net's mask, shaped and gated, one row for all channels or one for each; bins above the net's hold its
+    highest one.
+    """
+    rows, bins = tensor.shape
+    for channel in range(mask.shape[0]):
+        if channel >= rows:
+            mask[channel] = mask[0]
+            continue
+        share = 0.0
+        for k in range(mask.shape[1]):
+            if k < bins:
+                net = float(tensor[channel, k])
+                if net < 0.0:  # comparisons leave NaN as it is, min and max would not
+                    net = 0.0
+                elif net > 1.0:
+                    net = 1.0
+                share = (1.0 - binary) * strengthen(net, strength)
+                if binary > 0.0 and net > threshold:
+                    share += binary
+                share *= gain
             mask[channel, k] = share

@@ -78,6 +78,8 @@ class Tensors(msgspec.Struct, frozen=True):
         Features in, mask out.
     vad : str or None
         Output of shape (1, 1): probability of voice in the masked frame.
+    mask_kind : {"channels", "mid_side"}
+        What the rows of a stereo mask are for: left and right, or half their sum and half their difference.
     extend : {"hold"}
         What bins above the net's get: the mask of its highest bin.
     lookahead : int
@@ -87,6 +89,7 @@ class Tensors(msgspec.Struct, frozen=True):
     input: str
     mask: str
     vad: str | None = None
+    mask_kind: Literal["channels", "mid_side"] = "channels"
     extend: Literal["hold"] = "hold"
     lookahead: int = 0
 

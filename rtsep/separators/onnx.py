@@ -64,12 +64,18 @@ class OnnxSeparator(Separator):
         self.manifest = manifest.read(self.folder)
         self.name = self.manifest.name
         self.summary = self.manifest.summary
+        self.mask_kind = self.manifest.tensors.mask_kind
         super().__init__()
         self._has_vad = self.manifest.tensors.vad is not None
         self.params = Parameters(self._with_defaults(MASK_PARAMS + (VAD_PARAMS if self._has_vad else ())))
         self._device = device
         self._cuda_graph = cuda_graph
         self._feature = features.make(self.manifest.features.kind, self.manifest.features.bins)
+        if self.mask_kind == "mid_side" and self._feature.mask_shape[0] != 2:
+            raise ModelError(
+                f"{self.folder / manifest.NAME}: tensors.mask_kind mid_side needs features with two masks, "
+                f"{self.manifest.features.kind} has one"
+            )
         self._gate = Gate()
         self._net: Net | None = None
         #: Where the net runs, ``"cpu"`` or ``"cuda"``; known after `prepare`.

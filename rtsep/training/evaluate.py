@@ -33,23 +33,23 @@ class Score:
     voiced: float
 
 
-def spectra(sound: NDArray[np.float32]) -> NDArray[np.complex64]:
-    """Spectra (T, 1025) of mono sound (frames,); frame k ends at sample ``(k + 1) * HOP``, silence before the start."""
-    window = asymmetric_pair(WINDOW, HOP)[0].astype(np.float32)
-    hops = -(-len(sound) // HOP) + 1
-    padded = np.zeros(WINDOW + (hops - 1) * HOP, np.float32)
-    padded[WINDOW - HOP : WINDOW - HOP + len(sound)] = sound
-    return fft.rfft(np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP] * window, axis=-1)
+def spectra(sound: NDArray[np.float32], hop: int = HOP) -> NDArray[np.complex64]:
+    """Spectra (T, 1025) of mono sound (frames,); frame k ends at sample ``(k + 1) * hop``, silence before the start."""
+    window = asymmetric_pair(WINDOW, hop)[0].astype(np.float32)
+    hops = -(-len(sound) // hop) + 1
+    padded = np.zeros(WINDOW + (hops - 1) * hop, np.float32)
+    padded[WINDOW - hop : WINDOW - hop + len(sound)] = sound
+    return fft.rfft(np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::hop] * window, axis=-1)
 
 
-def resynthesize(spectrum: NDArray[np.complex64], frames: int) -> NDArray[np.float32]:
+def resynthesize(spectrum: NDArray[np.complex64], frames: int, hop: int = HOP) -> NDArray[np.float32]:
     """Overlap-add of masked `spectra` back to `frames` samples."""
-    window = asymmetric_pair(WINDOW, HOP)[1].astype(np.float32)
-    blocks = (fft.irfft(spectrum, WINDOW, axis=-1) * window)[:, WINDOW - 2 * HOP :]
-    out = np.zeros((len(blocks) + 1) * HOP, np.float32)
+    window = asymmetric_pair(WINDOW, hop)[1].astype(np.float32)
+    blocks = (fft.irfft(spectrum, WINDOW, axis=-1) * window)[:, WINDOW - 2 * hop :]
+    out = np.zeros((len(blocks) + 1) * hop, np.float32)
     for half in (0, 1):  # block k covers the hops k - 1 and k of the padded time line
-        out[half * HOP : (half + len(blocks)) * HOP] += blocks[:, half * HOP : (half + 1) * HOP].reshape(-1)
-    return out[HOP : HOP + frames]
+        out[half * hop : (half + len(blocks)) * hop] += blocks[:, half * hop : (half + 1) * hop].reshape(-1)
+    return out[hop : hop + frames]
 
 
 def widen(mask: NDArray[np.float32]) -> NDArray[np.float32]:

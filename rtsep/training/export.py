@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +38,13 @@ hop = {hop}
 synthesis = {synthesis}
 
 [features]
-kind = "mid_magnitude"
+kind = "{kind}"
 bins = {bins}
 
 [tensors]
-input = "magnitude"
+input = "{input}"
 mask = "mask"
-vad = "vad"
-extend = "hold"
+{more}extend = "hold"
 lookahead = {lookahead}
 
 [[state]]
@@ -63,7 +64,7 @@ _CARD = """\
 
 {summary}
 
-Exported from a checkpoint of `rtsep train {name}`; target {target}, {steps} of {of} steps, seed {seed}.
+Exported from a checkpoint of `rtsep train {name}`{target}; {steps} of {of} steps, seed {seed}.
 Net: {net}.
 
 Nobody has written down the data, its licences and the scores of this model yet. Do so here before you pass it on.
@@ -103,6 +104,62 @@ def deviation(model: Koretzky, onnx_bytes: bytes, state_size: int, frames: int =
     return worst
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What the folder of a net needs beside its name and look-ahead."""
+
+    data: bytes
+    state: int
+    deviation: Callable[[], float]
+    summary: str
+    hop: int
+    kind: str
+    bins: int
+    input: str
+    more: str  # further lines of [tensors]
+
+
+def _koretzky(values: dict[str, Any]) -> _Made:
+    model = restore(values)
+    proto, state = streaming_graph(model)
+    data = proto.SerializeToString()
+    mask = "a binary" if values["config"]["target"] == "binary" else "the"
+    summary = f"CNN over 25 frames (0.3 s) that draws {mask} vocal mask, with a voice detector"
+    return _Made(
+        data,
+        state,
+        lambda: deviation(model, data, state),
+        summary,
+        HOP,
+        "mid_magnitude",
+        BINS,
+        "magnitude",
+        'vad = "vad"\n',
+    )
+
+
+def _live(values: dict[str, Any]) -> _Made:
+    from rtsep.training import live_graph
+    from rtsep.training.nets import live
+    from rtsep.training.stereo import HOP as hop
+
+    model = live.Live(live.LiveConfig.from_dict(values["net"]))
+    model.load_state_dict(values["mean"])
+    proto, state = live_graph.streaming_graph(model.eval())
+    data = proto.SerializeToString()
+    return _Made(
+        data,
+        state,
+        lambda: live_graph.deviation(model, data, state),
+        "convolutional and recurrent net over the stereo field, masks for middle and side",
+        hop,
+        "stereo_field",
+        live.BINS,
+        "field",
+        'mask_kind = "mid_side"\n',
+    )
+
+
 def export(checkpoint: Path, output: Path, *, check: bool = True, overwrite: bool = False) -> Path:
     """Write the model folder of a checkpoint and return it.
 
@@ -128,31 +185,25 @@ def export(checkpoint: Path, output: Path, *, check: bool = True, overwrite: boo
     model_file, manifest = output / "model.onnx", output / "manifest.toml"
     if (model_file.exists() or manifest.exists()) and not overwrite:
         raise UsageError(f"{output} holds a model already: give --overwrite, or another folder")
-    model, config, name = restore(values), values["config"], values["name"]
-    proto, state = streaming_graph(model)
-    data = proto.SerializeToString()
+    config, name = values["config"], values["name"]
+    made = (_live if name == "live" else _koretzky)(values)
+    data = made.data
     if check:
-        worst = deviation(model, data, state)
+        worst = made.deviation()
         if not worst <= TOLERANCE:
             raise ModelError(
                 f"{checkpoint}: the exported net differs from torch by {worst:.2e}; wanted {TOLERANCE:.0e}"
             )
-    binary = config["target"] == "binary"
-    summary = (
-        f"CNN over 25 frames (0.3 s) that draws {'a binary' if binary else 'the'} vocal mask, with a voice detector"
-    )
     text = _MANIFEST.format(
         name=name,
-        summary=summary,
+        summary=made.summary,
         license=LICENSE,
         sha256=hashlib.sha256(data).hexdigest(),
         opset=OPSET,
         window=WINDOW,
-        hop=HOP,
-        synthesis=2 * HOP,
-        bins=BINS,
-        lookahead=config["lookahead"],
-        state=state,
+        synthesis=2 * made.hop,
+        lookahead=config.get("lookahead", 0),
+        **{key: getattr(made, key) for key in ("hop", "kind", "bins", "input", "more", "state")},
     )
     text += _PARAMETER.format(name="binary", default=0.0) + _PARAMETER.format(name="threshold", default=0.5)
     output.mkdir(parents=True, exist_ok=True)
@@ -165,8 +216,8 @@ def export(checkpoint: Path, output: Path, *, check: bool = True, overwrite: boo
         card.write_text(
             _CARD.format(
                 name=name,
-                summary=summary,
-                target=config["target"],
+                summary=made.summary,
+                target=f", target {config['target']}" if "target" in config else "",
                 steps=values["step"],
                 of=config["steps"],
                 seed=config["seed"],

@@ -26,7 +26,7 @@ from rtsep.training.evaluate import score, summarize
 from rtsep.training.nets.koretzky import CONTEXT, Koretzky, NetConfig
 from rtsep.training.songs import songs
 
-NETS = ("koretzky",)
+NETS = ("koretzky", "live")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +225,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def progress(quiet: bool) -> Progress:
+    """A progress bar with a column `note`; nothing if `quiet`."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, disable=quiet)
+
+
 def evaluate(model: Koretzky, data: Path, cache: Path, split: str, lookahead: int, seconds: float | None) -> dict:
     """Mean scores per kind of song on a split."""
 
@@ -261,7 +274,7 @@ def train(
     Parameters
     ----------
     net : str
-        Which net: "koretzky".
+        Which net: "koretzky" or "live".
     data : Path
         Folder of the sound (see `rtsep.training.data`).
     runs : Path
@@ -279,7 +292,7 @@ def train(
     lookahead : int
         Hops that the net may look ahead, 0..24.
     init : Path, optional
-        Begin with the weights of this checkpoint.
+        Begin with the weights of this checkpoint; for live also of a model folder.
     preview : Path, optional
         Write the vocals of two dev songs there at every scoring, as FLAC.
 
@@ -303,6 +316,23 @@ def train(
     where = pick_device(device)
     runs.mkdir(parents=True, exist_ok=True)
     store = cache or runs.parent / "cache"
+    if net == "live":
+        from rtsep.training.live import settings_of, train_live
+
+        if target != "soft" or lookahead or preview:
+            raise UsageError("live: --target, --lookahead and --preview are not for this net")
+        return train_live(
+            data=data,
+            runs=runs,
+            minutes=minutes,
+            resume=resume,
+            init=init,
+            cache=store,
+            device=where,
+            config=settings_of(seed, steps),
+            score_every=score_every,
+            quiet=quiet,
+        )
     if resume and last.exists():
         checkpoint = read_checkpoint(last)
         settings = TrainConfig(**checkpoint["config"])
@@ -324,18 +354,10 @@ def train(
         rolls=settings.rolls,
         lookahead=settings.lookahead,
     )
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
     begun = time.monotonic()
     sums: dict[str, float] = {}
     count = 0
-    with (runs / "log.jsonl").open("a") as log, Progress(*columns, disable=quiet) as bar:
+    with (runs / "log.jsonl").open("a") as log, progress(quiet) as bar:
 
         def note(entry: dict[str, Any]) -> None:
             log.write(json.dumps({"step": run.step, "seconds": round(time.monotonic() - begun, 1), **entry}) + "\n")

@@ -35,6 +35,25 @@ def soft_mask(logits: Tensor, magnitude: Tensor, ratio: Tensor, voice: Tensor, b
     return (0.5 * torch.log(relative + 3e-3) + 5.0 * squared).mean()
 
 
+def field_mask(logits: Tensor, field: Tensor, cross: Tensor, voice: Tensor, bins: Tensor) -> Tensor:
+    """`soft_mask` for masks of middle and side: one signal error for both.
+
+    Shapes: logits and `cross`, which is Re(V X*), (B, T, 2, F); `field` (B, T, 4, F), whose first two rows are |X|;
+    `voice` (B), the energy of the vocals in the bins that count; bins (B, F).
+    """
+    mask = torch.sigmoid(logits)
+    valid = bins[:, None, None]
+    magnitude = field[:, :, :2] * valid
+    power = magnitude.square()
+    cross = cross * valid
+    error = (mask * (mask * power - 2 * cross)).sum((1, 2, 3)) + voice
+    relative = error.clamp_min(0) / (power.sum((1, 2, 3)) + 1e-9)
+    weight = magnitude.sqrt()
+    best = (cross / (power + 1e-12)).clamp(0, 1)
+    squared = (weight * (mask - best).square()).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) + 1e-9)
+    return (0.5 * torch.log(relative + 3e-3) + 5.0 * squared).mean()
+
+
 def voice_activity(logits: Tensor, vad: Tensor, weight: Tensor) -> Tensor:
     """Binary cross-entropy of the detector, shapes (B, T); `weight` 0 leaves a frame out."""
     error = F.binary_cross_entropy_with_logits(logits, vad, reduction="none")

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rtsep.engine.chain import Chain
 from rtsep.errors import ModelError, UsageError
+from rtsep.separators import features
 from rtsep.separators.onnx import OnnxSeparator
 from rtsep.separators.session import Net
 from rtsep.spec import StreamSpec
@@ -281,3 +283,60 @@ def test_cuda_that_opens_but_does_not_run_is_one_note(tmp_path: Path, monkeypatc
     separator = opened(folder, device="auto")
     assert separator.notes == ["CUDA is not used: CUDA failure 2: out of memory; tiny runs on the CPU"]
     assert (separator.runs_on, run(separator, noise(2)).any()) == ("cpu", True)
+
+
+def stereo_spectra(hops: int = 6) -> np.ndarray:
+    draw = np.random.default_rng(2)
+    shape = (hops, 2, tiny.WINDOW // 2 + 1)
+    return (draw.standard_normal(shape) + 1j * draw.standard_normal(shape)).astype(np.complex64)
+
+
+def test_stereo_field() -> None:
+    spectrum = stereo_spectra(1)[0]
+    feature = features.make("stereo_field", tiny.BINS)
+    tensor = np.empty(feature.input_shape, np.float32)
+    feature.write(spectrum, tensor)
+    mid, side = 0.5 * (spectrum[0] + spectrum[1])[: tiny.BINS], 0.5 * (spectrum[0] - spectrum[1])[: tiny.BINS]
+    relation = 2 * mid * side.conj() / (np.abs(mid) ** 2 + np.abs(side) ** 2)
+    np.testing.assert_allclose(tensor, [np.abs(mid), np.abs(side), relation.real, relation.imag], atol=1e-5)
+    power = np.abs(spectrum[:, : tiny.BINS]) ** 2
+    np.testing.assert_allclose(tensor[2], (power[0] - power[1]) / power.sum(0), atol=1e-5)
+
+
+def test_stereo_field_of_mono_and_silence() -> None:
+    feature = features.make("stereo_field", tiny.BINS)
+    tensor = np.empty(feature.input_shape, np.float32)
+    spectrum = stereo_spectra(1)[0][:1]
+    feature.write(spectrum, tensor)
+    np.testing.assert_allclose(tensor[0], np.abs(spectrum[0, : tiny.BINS]), rtol=1e-6)
+    assert not tensor[1:].any()
+    feature.write(np.zeros_like(spectrum), tensor)
+    assert not tensor.any()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_mask_for_middle_and_side(tmp_path: Path, channels: int) -> None:
+    """The chain lays a net's two masks over half the sum and half the difference of left and right."""
+    folder = tiny.build_stereo(tmp_path)
+    spec = StreamSpec(48000, channels, tiny.HOP, tiny.WINDOW)
+    separator = OnnxSeparator(folder, device="cpu")
+    assert separator.mask_kind == "mid_side"
+    chain = Chain(separator, spec)
+    sound = 0.3 * np.random.default_rng(3).standard_normal((channels, 40 * tiny.HOP)).astype(np.float32)
+    vocals = np.concatenate(
+        [chain.process(block)[0].copy() for block in map(np.ascontiguousarray, np.split(sound, 40, axis=1))], axis=1
+    )
+    mid = np.broadcast_to(sound.mean(axis=0), sound.shape)  # the masks of the net: 0.75 and 0.25
+    wanted = 0.75 * mid + 0.25 * (sound - mid)
+    delay = chain.latency
+    np.testing.assert_allclose(vocals[:, delay:], wanted[:, :-delay], atol=1e-4)
+
+
+def test_a_mask_for_middle_and_side_needs_two_masks(tmp_path: Path) -> None:
+    folder = tiny.build(tmp_path)
+    tiny.edit(folder, 'mask = "mask"', 'mask = "mask"\nmask_kind = "mid_side"')
+    with pytest.raises(ModelError, match="mask_kind mid_side needs features with two masks, mid_magnitude has one"):
+        OnnxSeparator(folder)
+    tiny.edit(folder, "mid_side", "sideways")
+    with pytest.raises(ModelError, match="mask_kind"):
+        OnnxSeparator(folder)

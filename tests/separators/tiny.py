@@ -106,6 +106,42 @@ def build(folder: Path, kind: str = "leaky", lookahead: int = 0, vad: bool = Fal
     return folder
 
 
+def build_stereo(folder: Path, mid: float = 0.75, side: float = 0.25) -> Path:
+    """Write a model folder whose masks are `mid` for the middle and `side` for the side, whatever it sees."""
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        need(False, f"{error.name} is not installed")
+    h, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    masks = np.repeat(np.array([[mid], [side]], np.float32), BINS, axis=1)
+    constants = [
+        onnx.numpy_helper.from_array(np.zeros((1, 1), np.float32), "zero"),
+        onnx.numpy_helper.from_array(masks, "masks"),
+        onnx.numpy_helper.from_array(np.array([2, 2], np.int64), "halves"),
+    ]
+    nodes = [
+        h.make_node("Mul", ["magnitude", "zero"], ["nothing"]),
+        h.make_node("Split", ["nothing", "halves"], ["none", "rest"], axis=0),
+        h.make_node("Add", ["none", "masks"], ["mask"]),
+        h.make_node("Identity", ["state"], ["state_out"]),
+    ]
+    inputs = [
+        h.make_tensor_value_info(name, float32, shape)
+        for name, shape in (("magnitude", [4, BINS]), ("state", [1, BINS]))
+    ]
+    outputs = [
+        h.make_tensor_value_info(name, float32, shape)
+        for name, shape in (("mask", [2, BINS]), ("state_out", [1, BINS]))
+    ]
+    graph = h.make_graph(nodes, "tiny", inputs, outputs, constants)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder, h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    edit(folder, "mid_magnitude", "stereo_field")
+    edit(folder, 'mask = "mask"', 'mask = "mask"\nmask_kind = "mid_side"')
+    return folder
+
+
 def write_file(folder: Path, data: bytes, vad: str = "", lookahead: int = 0) -> None:
     """Write a net's file with the manifest that fits it."""
     (folder / "model.onnx").write_bytes(data)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rtsep.training import gru
+
 BINS = 768
 FEATURES = 4  # |mid|, |side|, and the two parts of their normalised product (`features.stereo_field`)
 LOW, HIGH, ROWS = 6, 18, 32  # bins of a low and of a high row; rows of each
@@ -96,22 +98,21 @@ class Memory(nn.Module):
 
     def __init__(self, channels: int, rows: int, config: LiveConfig) -> None:
         super().__init__()
-        self.row = nn.GRU(channels, config.row_units, batch_first=True)
+        self.row = nn.GRU(channels, config.row_units)
         self.row_out = nn.Linear(config.row_units, channels)
         self.squeeze = nn.Linear(channels, config.squeeze)
-        self.all = nn.GRU(rows * config.squeeze, config.units, batch_first=True)
+        self.all = nn.GRU(rows * config.squeeze, config.units)
         self.all_out = nn.Linear(config.units, rows * channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, R), unchanged in shape; float32 inside, because the state must keep small changes."""
         b, c, t, r = x.shape
         with torch.autocast(x.device.type, enabled=False):
-            flat = x.float().permute(0, 3, 2, 1).reshape(b * r, t, c)
-            flat = flat + self.row_out(self.row(flat)[0])
-            seen = self.squeeze(flat).reshape(b, r, t, -1).transpose(1, 2).reshape(b, t, -1)
-            whole = self.all_out(self.all(seen)[0]).reshape(b, t, r, c)
-            out = flat.reshape(b, r, t, c).transpose(1, 2) + whole
-        return out.to(x.dtype).permute(0, 3, 1, 2)
+            flat = x.float().permute(2, 0, 3, 1).reshape(t, b * r, c)
+            flat = flat + self.row_out(gru.run(self.row, flat))
+            seen = self.squeeze(flat).reshape(t, b, -1)
+            out = (flat.reshape(t, b, -1) + self.all_out(gru.run(self.all, seen))).reshape(t, b, r, c)
+        return out.to(x.dtype).permute(1, 3, 0, 2).contiguous(memory_format=torch.channels_last)
 
 
 class Live(nn.Module):

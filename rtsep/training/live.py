@@ -1,0 +1,213 @@
+"""Training of the live nets: resumable after any interruption with the same curve, logged as JSON lines.
+
+The data and the order of everything follow from (seed, step); a checkpoint holds the model, its running mean, the
+optimizer and the step. `init` begins with the weights of a checkpoint or of a shipped model folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rtsep.errors import UsageError
+from rtsep.evaluation.scores import sdr, sdr_gain
+from rtsep.training import losses
+from rtsep.training.data import load
+from rtsep.training.evaluate import WINDOW, resynthesize, spectra
+from rtsep.training.nets.live import BINS, Live, LiveConfig
+from rtsep.training.songs import Song, songs
+from rtsep.training.stereo import HOP, Floats, StereoMixer, fields
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTraining:
+    """Everything that shapes a run; saved in its checkpoints."""
+
+    seed: int = 0
+    steps: int = 20000
+    lr: float = 3e-3
+    weight_decay: float = 1e-2
+    warmup: int = 50
+    decay_from: float = 0.3  # share of the steps after which the rate falls to zero, as a half cosine
+    ema: float = 0.998
+    frames: int = 1034  # of a sequence: 6 s
+    sources: int = 2
+    rolls: int = 2
+    split: str = "train"
+
+
+class LiveRun:
+    """One training: the net, the optimizer and where they are."""
+
+    def __init__(self, net: LiveConfig, config: LiveTraining, device: torch.device) -> None:
+        torch.manual_seed(config.seed)
+        self.net, self.config, self.device, self.step = net, config, device, 0
+        self.model = Live(net).to(device, memory_format=torch.channels_last)
+        self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+
+    def begin_with(self, weights: dict[str, torch.Tensor]) -> None:
+        """Take weights that are trained already."""
+        self.model.load_state_dict(weights)
+        self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+
+    def rate(self) -> float:
+        """Learning rate of the step: linear warm-up, level, then a half cosine to zero."""
+        c = self.config
+        fall = max(0.0, self.step / c.steps - c.decay_from) / (1 - c.decay_from)
+        return c.lr * min(1.0, (self.step + 1) / c.warmup) * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
+
+    def update(self, mixer: StereoMixer) -> float:
+        """One step on the batch of that step; its loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        batch = {k: torch.from_numpy(v).to(self.device) for k, v in mixer.batch(self.step).arrays().items()}
+        self.model.train()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = self.model(batch["field"])
+        loss = losses.field_mask(logits.float(), batch["field"], batch["cross"], batch["voice"], batch["bins"])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for k, v in self.model.state_dict().items():
+                if v.is_floating_point():
+                    self.mean[k].lerp_(v, 1 - keep)
+                else:  # the counters of batch normalisation
+                    self.mean[k].copy_(v)
+        self.step += 1
+        return loss.item()
+
+    def averaged(self) -> Live:
+        """The model with the running mean of its weights, for scoring."""
+        model = Live(self.net).to(self.device)
+        model.load_state_dict(self.mean)
+        return model.eval()
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        values = {"format": 1, "name": "live", "net": self.net.to_dict(), "config": asdict(self.config)}
+        values |= {"step": self.step, "model": self.model.state_dict(), "mean": self.mean}
+        values |= {"optimizer": self.optimizer.state_dict()}
+        part = path.with_suffix(".part")
+        torch.save(values, part)
+        part.replace(path)
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Go on where a checkpoint stopped."""
+        self.model.load_state_dict(checkpoint["model"])
+        self.mean = {k: v.to(self.device) for k, v in checkpoint["mean"].items()}
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.step = checkpoint["step"]
+
+
+def separate(model: Live, mixture: Floats) -> Floats:
+    """Vocals of a song (channels, frames), aligned with it: an offline form of what the stream does."""
+    left, right = mixture[0], mixture[-1]
+    pair = np.stack([spectra(0.5 * (left + right), HOP), spectra(0.5 * (left - right), HOP)], 1)
+    seen = np.ascontiguousarray(pair[..., :BINS], np.complex64)
+    field, unused = np.empty((len(seen), 4, BINS), np.float32), np.empty((len(seen), 2, BINS), np.float32)
+    fields(seen, seen, field, unused)
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16):
+        mask = model.infer(torch.from_numpy(field).to(device)).cpu().numpy()
+    mask = np.concatenate([mask, np.repeat(mask[..., -1:], WINDOW // 2 + 1 - BINS, axis=-1)], axis=-1)
+    mid, side = (resynthesize(pair[:, i] * mask[:, i], mixture.shape[1], HOP) for i in (0, 1))
+    return np.stack([mid + side, mid - side])[: len(mixture)]
+
+
+def score(model: Live, found: Iterator[Song]) -> dict[str, dict[str, float]]:
+    """Mean gains per kind of song, dB."""
+    rows: dict[str, list[tuple[float, float, float]]] = {}
+    for song in found:
+        mixture = song.vocals + song.accompaniment
+        vocals = separate(model, mixture)
+        gains = (
+            sdr(song.vocals, mixture),
+            sdr_gain(song.vocals, vocals, mixture),
+            sdr_gain(song.accompaniment, mixture - vocals, mixture),
+        )
+        rows.setdefault(song.kind, []).append(gains)
+    names = ("mixture", "vocals_gain", "accompaniment_gain")
+    return {kind: dict(zip(names, np.mean(of, 0).tolist(), strict=True)) for kind, of in rows.items()}
+
+
+def train_live(
+    *,
+    data: Path,
+    runs: Path,
+    minutes: float | None = None,
+    resume: bool = False,
+    init: Path | None = None,
+    cache: Path | None = None,
+    device: torch.device,
+    sizes: LiveConfig | None = None,
+    config: LiveTraining | None = None,
+    score_every: int = 1000,
+    save_every: int = 50,
+    quiet: bool = False,
+) -> Path:
+    """Train a live net and return the path of its last checkpoint; `rtsep.training.loop.train` explains the rest.
+
+    Raises
+    ------
+    UsageError
+        No data; a run that exists already without `resume`; weights of another net.
+    """
+    from rtsep.training.loop import progress, read_checkpoint
+    from rtsep.training.weights import first_weights
+
+    last, store = runs / "last.pt", cache or runs.parent / "cache"
+    if resume and last.exists():
+        checkpoint = read_checkpoint(last)
+        if checkpoint["name"] != "live":
+            raise UsageError(f"{last} is a run of {checkpoint['name']}, not of live")
+        run = LiveRun(LiveConfig.from_dict(checkpoint["net"]), LiveTraining(**checkpoint["config"]), device)
+        run.restore(checkpoint)
+    else:
+        net, weights = first_weights(init) if init else (sizes or LiveConfig(), None)
+        run = LiveRun(net, config or LiveTraining(), device)
+        if weights is not None:
+            run.begin_with(weights)
+    settings = run.config
+    corpus = load(data, store, settings.split)
+    mixer = StereoMixer(
+        corpus, seed=settings.seed, frames=settings.frames, sources=settings.sources, rolls=settings.rolls
+    )
+    begun, past = time.monotonic(), []
+    with (runs / "log.jsonl").open("a") as log, progress(quiet) as bar:
+
+        def note(entry: dict[str, Any]) -> None:
+            log.write(json.dumps({"step": run.step, "seconds": round(time.monotonic() - begun, 1), **entry}) + "\n")
+            log.flush()
+
+        note({"config": asdict(settings), "net": run.net.to_dict()})
+        task = bar.add_task("live", total=settings.steps, completed=run.step, note="")
+        try:
+            while run.step < settings.steps and (minutes is None or time.monotonic() - begun < minutes * 60):
+                past.append(run.update(mixer))
+                bar.update(task, completed=run.step, note=f"loss {np.mean(past):.4f}")
+                if run.step % save_every == 0:
+                    note({"loss": round(float(np.mean(past)), 5), "rate": run.rate()})
+                    past = []
+                    run.save(last)
+                if score_every and (run.step % score_every == 0 or run.step == settings.steps):
+                    note({"dev": score(run.averaged(), songs(data, store, "dev", 20.0, stereo=True))})
+        finally:
+            run.save(last)
+    return last
+
+
+def settings_of(seed: int, steps: int, config: LiveTraining | None = None) -> LiveTraining:
+    """The usual training with another seed and length."""
+    return replace(config or LiveTraining(), seed=seed, steps=steps)

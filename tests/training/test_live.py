@@ -1,0 +1,197 @@
+"""The live net: causal, the same frame by frame in ONNX Runtime, resumable, and trainable on from the exported file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
+pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
+
+from rtsep.errors import UsageError  # noqa: E402
+from rtsep.training import gru  # noqa: E402
+from rtsep.training.data import load  # noqa: E402
+from rtsep.training.export import export  # noqa: E402
+from rtsep.training.live import LiveRun, LiveTraining, separate, train_live  # noqa: E402
+from rtsep.training.live_graph import deviation, streaming_graph  # noqa: E402
+from rtsep.training.loop import read_checkpoint, train  # noqa: E402
+from rtsep.training.losses import field_mask  # noqa: E402
+from rtsep.training.nets.live import BINS, FEATURES, Live, LiveConfig, running_mean  # noqa: E402
+from rtsep.training.stereo import StereoMixer  # noqa: E402
+from rtsep.training.weights import first_weights  # noqa: E402
+
+SMALL = LiveConfig(channels=(4, 5, 6), row_units=3, squeeze=2, units=7)
+SHORT = LiveTraining(steps=4, frames=20, sources=2, rolls=1)
+CPU = torch.device("cpu")
+
+
+def _model(config: LiveConfig = SMALL) -> Live:
+    torch.manual_seed(1)
+    model = Live(config).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    for name, buffer in model.named_buffers():
+        if "running" in name:
+            buffer += 0.5 * torch.rand_like(buffer)
+    return model
+
+
+def _field(frames: int) -> torch.Tensor:
+    field = torch.rand(frames, FEATURES, BINS)
+    field[:, 2:] = 2 * field[:, 2:] - 1
+    return field
+
+
+@pytest.mark.parametrize("config", [SMALL, LiveConfig()])
+def test_streaming_onnx_equals_sequence(config: LiveConfig):
+    pytest.importorskip("onnxruntime")
+    model = _model(config)
+    proto, size = streaming_graph(model)
+    assert deviation(model, proto.SerializeToString(), size, frames=30) <= 1e-4
+    assert model.infer(_field(30)).std(0).mean() > 1e-4  # the masks do move
+
+
+def test_the_future_does_not_reach_the_past():
+    model, field = _model(), _field(60)
+    before = model.infer(field)
+    field[40:] *= 0.1
+    after = model.infer(field)
+    torch.testing.assert_close(before[:40], after[:40], rtol=0, atol=1e-6)
+    assert not torch.allclose(before[40:], after[40:], atol=1e-4)
+
+
+def test_the_playing_level_does_not_matter():
+    model, field = _model(), _field(50)
+    field[:, :2] *= 10
+    quiet = field.clone()
+    quiet[:, :2] *= 0.01
+    torch.testing.assert_close(model.infer(field), model.infer(quiet), rtol=0, atol=0.03)
+
+
+def test_running_mean():
+    x = torch.rand(2, 30, dtype=torch.float64)
+    total, weight, wanted = torch.zeros(2), 0.0, []
+    for t in range(30):
+        total, weight = 0.9 * total + 0.1 * x[:, t], 0.9 * weight + 0.1
+        wanted.append(total / weight)
+    torch.testing.assert_close(running_mean(x.float(), 0.9, block=8), torch.stack(wanted, 1).float())
+
+
+def test_own_gru_is_that_of_torch():
+    torch.manual_seed(0)
+    layer = torch.nn.GRU(7, 5).double()
+    x = torch.randn(9, 3, 7, dtype=torch.double, requires_grad=True)
+    ours, theirs = gru.run(layer, x), layer(x)[0]
+    torch.testing.assert_close(ours, theirs)
+    weight = torch.randn_like(ours)
+    for a, b in zip(
+        torch.autograd.grad((ours * weight).sum(), [x, *layer.parameters()]),
+        torch.autograd.grad((theirs * weight).sum(), [x, *layer.parameters()]),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_loss_is_the_error_of_the_signal():
+    torch.manual_seed(0)
+    x, v = torch.randn(2, 8, 2, BINS, dtype=torch.cfloat), torch.randn(2, 8, 2, BINS, dtype=torch.cfloat)
+    field = torch.cat([x.abs(), torch.zeros(2, 8, 2, BINS)], 2)
+    cross, voice, bins = (x.conj() * v).real, v.abs().square().sum((1, 2, 3)), torch.ones(2, BINS)
+    logits = torch.randn(2, 8, 2, BINS)
+    mask = torch.sigmoid(logits)
+    relative = (mask * x - v).abs().square().sum((1, 2, 3)) / x.abs().square().sum((1, 2, 3))
+    weight = x.abs().sqrt()
+    best = (cross / x.abs().square()).clamp(0, 1)
+    squared = (weight * (mask - best).square()).sum((1, 2, 3)) / weight.sum((1, 2, 3))
+    wanted = (0.5 * torch.log(relative + 3e-3) + 5 * squared).mean()
+    torch.testing.assert_close(field_mask(logits, field, cross, voice, bins), wanted)
+
+
+def test_batches_follow_from_seed_and_step(corpus_folder: Path, cache_folder: Path):
+    corpus = load(corpus_folder, cache_folder)
+    first, again = (StereoMixer(corpus, seed=3, frames=20, sources=2, rolls=2) for _ in range(2))
+    first.batch(0)
+    for name, value in first.batch(5).arrays().items():
+        np.testing.assert_array_equal(value, again.batch(5).arrays()[name])
+    assert not np.array_equal(first.batch(6).field, again.batch(5).field)
+
+
+def test_targets(corpus_folder: Path, cache_folder: Path):
+    mixer = StereoMixer(load(corpus_folder, cache_folder), seed=1, frames=20, sources=2, rolls=2)
+    wide = False
+    for step in range(6):
+        b = mixer.batch(step)
+        assert b.field.shape == (4, 20, FEATURES, BINS)
+        assert b.cross.shape == (4, 20, 2, BINS)
+        assert all(np.isfinite(value).all() for value in b.arrays().values())
+        assert np.abs(b.field[:, :, 2:]).max() <= 1 + 1e-5
+        power = (b.field[:, :, :2] ** 2 * b.bins[:, None, None]).sum((1, 2, 3))
+        cross = (b.cross * b.bins[:, None, None]).sum((1, 2, 3))
+        assert (cross**2 <= power * b.voice * 1.001 + 1e-6).all()  # Cauchy and Schwarz: they belong together
+        wide |= bool((b.field[:, :, 1].max((1, 2)) > 0).any())
+    assert wide
+
+
+def _train(corpus: Path, cache: Path, runs: Path, **more: object) -> Path:
+    runs.mkdir(parents=True, exist_ok=True)
+    options: dict = {"sizes": SMALL, "config": SHORT, "score_every": 0, "quiet": True, "device": CPU}
+    return train_live(data=corpus, cache=cache, runs=runs, **(options | more))
+
+
+def test_resumed_is_the_same(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    whole = _train(corpus_folder, cache_folder, tmp_path / "whole")
+    part = _train(corpus_folder, cache_folder, tmp_path / "part", minutes=1e-9)
+    assert read_checkpoint(part)["step"] < 4
+    _train(corpus_folder, cache_folder, tmp_path / "part", resume=True)
+    a, b = read_checkpoint(whole), read_checkpoint(part)
+    assert a["step"] == b["step"] == 4
+    for name, tensor in a["model"].items():
+        assert torch.equal(tensor, b["model"][name]), name
+        assert torch.equal(a["mean"][name], b["mean"][name]), name
+
+
+def test_exported_folder_plays_and_trains_on(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    pytest.importorskip("onnxruntime")
+    from rtsep.engine.chain import Chain
+    from rtsep.separators.onnx import OnnxSeparator
+    from rtsep.spec import StreamSpec
+
+    last = _train(corpus_folder, cache_folder, tmp_path / "run")
+    folder = export(last, tmp_path / "model")
+    sizes, weights = first_weights(folder)
+    assert sizes == SMALL
+    for name, tensor in read_checkpoint(last)["mean"].items():
+        if tensor.ndim:
+            assert torch.equal(tensor, weights[name]), name
+    _train(corpus_folder, cache_folder, tmp_path / "next", init=folder)
+
+    # the song offline in torch, and hop by hop through the host
+    run = LiveRun(SMALL, SHORT, CPU)
+    run.begin_with(weights)
+    rng = np.random.default_rng(0)
+    hop, hops = 256, 40
+    sound = (0.2 * rng.standard_normal((2, hop * hops))).astype(np.float32)
+    offline = separate(run.averaged(), sound)
+    chain = Chain(OnnxSeparator(folder, device="cpu"), StreamSpec(samplerate=44100, channels=2, hop=hop))
+    blocks = [chain.process(np.ascontiguousarray(sound[:, k * hop : (k + 1) * hop]))[0].copy() for k in range(hops)]
+    streamed = np.concatenate(blocks, 1)[:, chain.latency :]
+    error = streamed - offline[:, : streamed.shape[1]]
+    assert (error**2).mean() < 1e-4 * (offline**2).mean()  # bfloat16 offline
+
+
+def test_scores_are_logged(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    config = LiveTraining(steps=1, frames=20, sources=1, rolls=1)
+    _train(corpus_folder, cache_folder, tmp_path, config=config, score_every=1)
+    scores = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["dev"]
+    assert set(scores) == {"wide", "mir1k", "mashup"}
+
+
+def test_wrong_beginnings_are_said(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    (tmp_path / "model.onnx").write_bytes(b"no")
+    with pytest.raises(UsageError, match="not a model"):
+        first_weights(tmp_path)
+    with pytest.raises(UsageError, match="not for this net"):
+        train("live", data=corpus_folder, cache=cache_folder, runs=tmp_path / "x", target="binary", device="cpu")
