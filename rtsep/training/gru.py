@@ -75,8 +75,14 @@ class _Recurrence(torch.autograd.Function):
 
 
 def run(layer: nn.GRU, x: Tensor) -> Tensor:
-    """States (T, B, H) of a one-layer GRU for the inputs (T, B, C), from zeros."""
+    """States (T, B, H) of a one-layer GRU for the inputs (T, B, C), from zeros.
+
+    The recurrence is in the precision of the weights, also under autocast: the state must keep small changes.
+    """
+    wide = layer.weight_hh_l0.dtype
     if x.is_cuda or not torch.is_grad_enabled():
-        return layer(x)[0]
-    products = nn.functional.linear(x, layer.weight_ih_l0, layer.bias_ih_l0)
-    return _Recurrence.apply(products, layer.weight_hh_l0, layer.bias_hh_l0)  # type: ignore[no-untyped-call, no-any-return]
+        with torch.autocast(x.device.type, enabled=False):
+            return layer(x.to(wide))[0]
+    products = nn.functional.linear(x, layer.weight_ih_l0, layer.bias_ih_l0).to(wide)
+    with torch.autocast(x.device.type, enabled=False):
+        return _Recurrence.apply(products, layer.weight_hh_l0, layer.bias_hh_l0)  # type: ignore[no-untyped-call, no-any-return]

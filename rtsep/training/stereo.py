@@ -72,6 +72,10 @@ class StereoMixer(Mixer):
         self.length = fft.next_fast_len((frames - 1) * HOP + WINDOW, real=True)
         self.length += self.length % 2
         self.window = asymmetric_pair(WINDOW, HOP)[0].astype(np.float32)
+        real = [clip for clip in corpus.accompaniments if clip.group != "score"]
+        scores = [clip for clip in corpus.accompaniments if clip.group == "score"]  # `rtsep.training.scores`
+        rest = self.accompaniments[1:] if corpus.accompaniments else self.accompaniments
+        self.accompaniments = [(w, g) for w, g in ((0.45, real), (0.25, scores)) if g] + rest
         self._log_hz = np.log2(np.maximum(np.arange(self.length // 2 + 1) * STREAM_RATE / self.length, 20.0) / 1000.0)
 
     def batch(self, step: int) -> StereoBatch:  # type: ignore[override]

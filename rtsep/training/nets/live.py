@@ -105,14 +105,13 @@ class Memory(nn.Module):
         self.all_out = nn.Linear(config.units, rows * channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, R), unchanged in shape; float32 inside, because the state must keep small changes."""
+        """(B, C, T, R), unchanged in shape."""
         b, c, t, r = x.shape
-        with torch.autocast(x.device.type, enabled=False):
-            flat = x.float().permute(2, 0, 3, 1).reshape(t, b * r, c)
-            flat = flat + self.row_out(gru.run(self.row, flat))
-            seen = self.squeeze(flat).reshape(t, b, -1)
-            out = (flat.reshape(t, b, -1) + self.all_out(gru.run(self.all, seen))).reshape(t, b, r, c)
-        return out.to(x.dtype).permute(1, 3, 0, 2).contiguous(memory_format=torch.channels_last)
+        flat = x.permute(2, 0, 3, 1).reshape(t, b * r, c)
+        flat = flat + self.row_out(gru.run(self.row, flat))
+        seen = self.squeeze(flat).reshape(t, b, -1)
+        out = (flat.reshape(t, b, -1) + self.all_out(gru.run(self.all, seen))).reshape(t, b, r, c)
+        return out.permute(1, 3, 0, 2).contiguous(memory_format=torch.channels_last)
 
 
 class Live(nn.Module):
