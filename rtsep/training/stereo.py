@@ -100,14 +100,13 @@ class StereoMixer(Mixer):
             start = music_start = self._start(rng, voice, frames, 0.9)
         else:
             voice, music = self._pick(rng, self.voices), self._pick(rng, self.accompaniments)
-            bank = voice.group not in {"eir", "mir1k", "tsp"}
-            frames = self._crop_frames(rng, 0.75, 1.25) if bank else self._crop_frames(rng)
+            frames = self._crop_frames(rng, 0.68, 1.4)  # other singers than there are
             music_frames = self._crop_frames(rng)
             start = self._start(rng, voice, frames, 0.95)
             music_start = self._start(rng, music, music_frames, 1.0)
         v = self._voice(rng, read(voice, start, frames), plain=0.5 if paired else 0.15)
         if rng.random() < 0.12:  # a second singer, elsewhere in the picture
-            other = self._crop_frames(rng, 0.75, 1.25)
+            other = self._crop_frames(rng, 0.68, 1.4)
             second = self._voice(rng, read(voice, self._start(rng, voice, other, 0.9), other), plain=0.0)
             v = v + second * np.float32(rng.uniform(0.2, 0.7))
         narrow = paired and voice.narrow and rng.random() < 0.7  # stays mono, as such songs are
@@ -138,7 +137,7 @@ class StereoMixer(Mixer):
         spectrum = fft.rfft(sound[:rows], axis=-1)
         keep = min(spectrum.shape[1], out.shape[1])
         out[:rows, :keep] = spectrum[:, :keep] * np.float32(self.length / sound.shape[1])
-        if rng.random() < 0.7:
+        if rng.random() < 0.85:
             out *= self._equalizer(rng)
         return out
 
