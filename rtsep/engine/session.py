@@ -79,6 +79,20 @@ class Session:
         self.separator = create(options.separator, device=options.device)
         for name, value in options.params.items():
             self.separator.params.set(name, value)
+        self._check_hop()
+
+    def _check_hop(self) -> None:
+        """A hop that was asked for and cannot be had is an error; a profile that cannot be had is said."""
+        name, needed = self.separator.name, self.separator.required_hop(self.options.samplerate or 48000)
+        if needed is None or needed == self._hop:
+            return
+        if self.options.hop is not None:
+            raise UsageError(f"separator {name} runs at a hop of {needed} frames only, not {self.options.hop}")
+        if self.options.profile != SessionOptions().profile:
+            self._say(
+                f"profile {self.options.profile} asks for a hop of {self._hop} frames, but {name} needs {needed}: "
+                "--separator midside takes any"
+            )
 
     def __enter__(self) -> Session:
         self.start()
