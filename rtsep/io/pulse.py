@@ -30,6 +30,9 @@ _PRIORITY = 75
 _SILENT_S = 3.0
 #: Blocks that the server keeps ready to play.
 _QUEUED = 3
+#: Frames that are read at once. The server's pieces are no whole fragments: with longer reads a rest would wait for the
+#: next, and the age of the newest frame, by which clocks are matched, would swing by a fragment.
+_GRAIN = 32
 
 
 class _SampleSpec(ctypes.Structure):
@@ -59,8 +62,9 @@ class _Stream:
         self.loops = _loops()
         self.device, self.samplerate = device, samplerate
         self.control = np.zeros(self.loops.CONTROL_SIZE, np.int64)
-        self.block = np.zeros((blocksize, channels), np.float32)
-        size = self.block.nbytes
+        frames = min(_GRAIN, blocksize) if direction == _RECORD else blocksize
+        self.block = np.zeros((frames, channels), np.float32)
+        size = self.block.itemsize * channels * blocksize
         buffer = _BufferAttributes(_DEFAULT, _QUEUED * size, _DEFAULT, size, size)
         spec, error = _SampleSpec(_FLOAT32LE, samplerate, channels), ctypes.c_int()
         title = b"what is played" if direction == _RECORD else b"separated"
@@ -137,7 +141,7 @@ class PulseSource(Source):
         """Begin to write at the native rate [main thread]."""
         stream = self._stream
         assert stream is not None
-        mixed = np.zeros((self.blocksize, ring.channels), np.float32)
+        mixed = np.zeros((len(stream.block), ring.channels), np.float32)
         stream.run(stream.loops.capture, ring.control, stream.block, mixed, self.samplerate)
 
     def stop(self) -> None:
