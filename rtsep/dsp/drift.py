@@ -8,7 +8,8 @@ jitter.
 
 The controller is a second-order loop (proportional and integral) behind a two-pole low-pass. Its bandwidth starts wide
 and narrows with time, as the gain of a Kalman filter for a constant drift does: it locks within seconds, and then lets
-next to no jitter through.
+next to no jitter through. Where the distance sways, as with servers on a busy machine, the bandwidth stays as much
+narrower: what a fast loop would follow there are not the clocks.
 
 Source: F. Adriaensen, "Controlling adaptive resampling", Linux Audio Conference 2012 (time stamps, low-passed loop).
 """
@@ -32,6 +33,9 @@ _MEASURE = 0.5
 _FAST, _SLOW, _NARROWING = 0.4, 0.02, 2.5
 #: An error that stays above this many seconds opens the bandwidth again: the clocks have changed, or are far apart.
 _UNLOCKED = 0.7e-3
+#: Sway: root mean square of the part of the error that is slower than `_SUDDEN` and faster than `_SWAYING`, in s. Up to
+#: `_CALM` the loop may be as fast as `_FAST`. Measured over `_SWAY_TIME`. A drift, being a straight line, has none.
+_CALM, _SWAYING, _SWAY_TIME = 0.15e-3, 0.5, 3.0
 #: Low-pass poles over bandwidth: far enough for a stable loop.
 _POLES = 8.0
 #: Time constant in seconds of the error that decides on a jump.
@@ -40,9 +44,10 @@ _SUDDEN = 0.1
 # Configuration: seconds per hop, input rate, nominal ratio, wanted distance in frames.
 _DT, _RATE, _NOMINAL, _WANTED = range(4)
 # State: seconds since (re)start, distance held, error after each low-pass pole, error that decides on a jump, integral
-# and whole correction (relative), last distance, number of jumps asked for.
-TIME, HELD, SMOOTH_1, SMOOTH_2, SUDDEN, INTEGRAL, CORRECTION, DISTANCE, JUMPS = range(4, 13)
-SIZE = 13
+# and whole correction (relative), last distance, number of jumps asked for, two slower low-passes of the error,
+# mean square of the sway in frames.
+TIME, HELD, SMOOTH_1, SMOOTH_2, SUDDEN, INTEGRAL, CORRECTION, DISTANCE, JUMPS, SLOW_1, SLOW_2, SWAY = range(4, 16)
+SIZE = 16
 
 _State = types.Array(types.float64, 1, "C")
 
@@ -94,13 +99,19 @@ def steer(state, fill, age):
         state[SUDDEN] = 0.0
         return state[_NOMINAL] / (1.0 + state[CORRECTION]), np.int64(round(error))
 
-    bandwidth = min(_FAST, max(_SLOW, _NARROWING / time))
+    state[SLOW_1] += (state[SUDDEN] - state[SLOW_1]) * dt / _SWAYING
+    state[SLOW_2] += (state[SLOW_1] - state[SLOW_2]) * dt / _SWAYING
+    sway = state[SUDDEN] - 2.0 * state[SLOW_1] + state[SLOW_2]
+    state[SWAY] += (sway * sway - state[SWAY]) * dt / min(time, _SWAY_TIME)
+    sway = math.sqrt(state[SWAY]) / state[_RATE]
+    fast = max(_FAST * min(1.0, _CALM / max(sway, 1e-9)), 2.0 * _SLOW)
+    bandwidth = min(fast, max(_SLOW, _NARROWING / time))
     share = -math.expm1(-_POLES * bandwidth * dt)
     state[SMOOTH_1] += share * (error - state[SMOOTH_1])
     state[SMOOTH_2] += share * (state[SMOOTH_1] - state[SMOOTH_2])
     smooth = state[SMOOTH_2] / state[_RATE]
-    if abs(smooth) > _UNLOCKED:
-        state[TIME] = min(time, _NARROWING / _FAST)
+    if abs(smooth) > max(_UNLOCKED, sway):
+        state[TIME] = min(time, _NARROWING / fast)
     limit = MAX_PPM * 1e-6
     integral = state[INTEGRAL] + bandwidth * bandwidth * dt * smooth
     state[INTEGRAL] = min(max(integral, -limit), limit)
@@ -118,6 +129,8 @@ def relock(state):
     state[SMOOTH_1] = 0.0
     state[SMOOTH_2] = 0.0
     state[SUDDEN] = 0.0
+    state[SLOW_1] = 0.0
+    state[SLOW_2] = 0.0
     state[CORRECTION] = state[INTEGRAL]
 
 

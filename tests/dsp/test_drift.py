@@ -196,3 +196,19 @@ def test_relock_keeps_the_drift_that_is_known() -> None:
     ratio, _ = steer(drift.state, 700, 0.0)
     assert ratio == pytest.approx(1 / 1.0003, abs=3e-6)
     assert drift.latency_ms == pytest.approx(700 / 48)
+
+
+@pytest.mark.parametrize("ppm", [0.0, 300.0])
+def test_a_distance_that_sways_is_not_followed(ppm: float) -> None:
+    """As where a server's pieces beat against its clients': 5 ms up and down, twice in four seconds."""
+    drift, read, corrections = Drift(48000, 48000, 512, 1472.0), 0.0, []
+    jitter = np.random.default_rng(0).uniform(-24, 24, 6000)
+    for k, late in enumerate(jitter):
+        seconds = k * 512 / 48000
+        sway = 240 * ((seconds * 0.54) % 1.0 - 0.5)
+        ratio, jump = steer(drift.state, int(1472 + 0.048 * ppm * seconds - read + sway + late), 0.0)
+        assert jump == 0
+        corrections.append(1e6 * (1 / ratio - 1))
+        read += (1 / ratio - 1) * 512
+    assert np.max(np.abs(after(np.array(corrections), 5, 64) - ppm)) < 400
+    assert np.max(np.abs(after(np.array(corrections), 30, 64) - ppm)) < 100
