@@ -36,7 +36,7 @@ class Drain:
         self._longest_nap_s = longest_nap_s
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._over = False
+        self._over = self._begun = False
 
     @abstractmethod
     def write(self, block: NDArray[np.float32]) -> None:
@@ -48,7 +48,7 @@ class Drain:
 
     @abstractmethod
     def discard(self) -> None:
-        """Undo what was opened: no sound has come [main thread]."""
+        """Undo what was opened: no sound has come [main thread or drain thread]."""
 
     def start(self, ring: Ring) -> None:
         """Begin to drain `ring` [main thread]."""
@@ -56,7 +56,10 @@ class Drain:
         self._thread.start()
 
     def stop(self) -> None:
-        """Drain what is left, close, give files their final names; look at `error` afterwards [main thread]."""
+        """Drain what is left, close, give files their final names; look at `error` afterwards [main thread].
+
+        Where no sound has come at all, nothing is left behind.
+        """
         self._stop.set()
         over, self._over = self._over, True
         if self._thread is not None:
@@ -71,12 +74,16 @@ class Drain:
             stopping = self._stop.is_set()
             count = ring.read(block)
             if count and self.error is None:
+                self._begun = True
                 self._attempt(lambda taken=count: self.write(block[:taken]))  # type: ignore[misc]
             if count == 0 and stopping:
                 break
             if count < len(block) and not stopping:
                 nap.take(hurry=count > ring.capacity // 2)
-        self._attempt(lambda: self.close(self.error is not None))
+        if self._begun:
+            self._attempt(lambda: self.close(self.error is not None))
+        else:
+            self.discard()
 
     def _attempt(self, action: Callable[[], None]) -> None:
         try:

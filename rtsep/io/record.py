@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -53,6 +54,7 @@ class Recorder(Drain):
         self.frames = 0
         self._channels = channels
         self._folder = Path(folder)
+        self._made = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -95,6 +97,9 @@ class Recorder(Drain):
                 writer.close()
 
     def discard(self) -> None:
-        """Delete files that were begun, without sound [main thread]."""
+        """Delete files that were begun, without sound, and the folders that were made for them [any thread]."""
         for writer in self._writers:
             writer.abort()
+        with contextlib.suppress(OSError):  # somebody else has put something there
+            for folder in self._made:
+                folder.rmdir()

@@ -68,15 +68,24 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["vocals.wav"]
     recorder, ring = Recorder(tmp_path, 44100, 2, overwrite=True), Ring(1024, 6)
     recorder.start(ring)
+    recorder.stop()  # no sound has come
+    assert (tmp_path / "vocals.wav").read_bytes() == b"mine"
+    recorder, ring = Recorder(tmp_path, 44100, 2, overwrite=True), Ring(1024, 6)
+    recorder.start(ring)
+    fill(ring, stems(300))
     recorder.stop()
-    assert soundfile.info(tmp_path / "vocals.wav").frames == 0
+    assert soundfile.info(tmp_path / "vocals.wav").frames == 300
 
 
 def test_a_recording_that_never_began_leaves_nothing(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "x", 44100, 2)
+    recorder = Recorder(tmp_path / "x" / "y", 44100, 2)
     recorder.stop()
     recorder.stop()
-    assert not list((tmp_path / "x").iterdir())
+    assert not list(tmp_path.iterdir())
+    recorder = Recorder(tmp_path, 44100, 2)
+    recorder.start(Ring(1024, 6))
+    recorder.stop()
+    assert not list(tmp_path.iterdir())
 
 
 def test_folders_that_cannot_be(tmp_path: Path) -> None:
