@@ -27,6 +27,7 @@ from rtsep.engine.session import Session, SessionOptions
 from rtsep.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
+    from benchmarks._apart import Apart
     from tests.e2e.jack_probe import EmptyClient
 
 LOADS = ("none", "thread", "processes", "all")
@@ -38,8 +39,10 @@ LOSSES = {
     "late": "late masks",
     "xruns_out": "our drop-outs out",
     "xruns_in": "our drop-outs in",
-    "empty_gaps": "the empty client's",
-    "server_xruns": "xruns told by JACK",
+    "empty_gaps": "empty client: gaps",
+    "empty_xruns": "empty client: xruns",
+    "apart_gaps": "empty client apart: gaps",
+    "apart_xruns": "empty client apart: xruns",
     "cycles": "cycles",
 }
 JITTER = {
@@ -89,12 +92,17 @@ def music(seconds: float, samplerate: int) -> NDArray[np.float32]:
     return np.ascontiguousarray((vocals + accompaniment)[:, : int(seconds * samplerate)], np.float32)
 
 
-def one(server: Any, sound: NDArray[np.float32], load: str, minutes: float, options: SessionOptions) -> Row:
-    """One session beside one load; counts begin once all has started."""
+def one(server: Any, apart: Any, sound: NDArray[np.float32], load: str, minutes: float, options: SessionOptions) -> Row:
+    """One session beside one load, on `server`, which has an empty client too, as has the server `apart`.
+
+    Counts begin once all has started.
+    """
+    from benchmarks._apart import Apart
     from benchmarks._player import Player
     from tests.e2e.jack_probe import EmptyClient
 
     with (
+        contextlib.closing(Apart(apart.name)) as alone,
         contextlib.closing(EmptyClient(server.name)) as empty,
         Session(options) as session,
         Player(sound, ["rtsep:in_1", "rtsep:in_2"], server.name),
@@ -104,18 +112,15 @@ def one(server: Any, sound: NDArray[np.float32], load: str, minutes: float, opti
         session._timing.hop.reset()
         session._timing.host.reset()
         session._timing.infer.reset()
-        before, counts = session.snapshot(), _counts(empty)
+        before, counts = session.snapshot(), _counts(empty, alone)
         time.sleep(60 * minutes)
-        after, ended = session.snapshot(), _counts(empty)
+        after, ended = session.snapshot(), _counts(empty, alone)
     losses = {key: getattr(after, key) - getattr(before, key) for key in ("hops", "late", "xruns_out", "xruns_in")}
-    cycles, xruns, gaps = (b - a for a, b in zip(counts, ended, strict=True))
     return {
         "load": load,
         "minutes": minutes,
         **losses,
-        "empty_gaps": gaps,
-        "server_xruns": xruns,
-        "cycles": cycles,
+        **{key: ended[key] - counts[key] for key in ended},
         **{key: getattr(after, key) for key in JITTER if key.startswith(("hop_ms", "host_ms", "infer_ms"))},
         "callback_us_p50": 1000 * after.callback_ms_p50,
         "callback_us_p99": 1000 * after.callback_ms_p99,
@@ -123,8 +128,15 @@ def one(server: Any, sound: NDArray[np.float32], load: str, minutes: float, opti
     }
 
 
-def _counts(empty: EmptyClient) -> tuple[int, int, int]:
-    return empty.cycles, empty.xruns, empty.gaps
+def _counts(empty: EmptyClient, alone: Apart) -> dict[str, int]:
+    apart = alone.counts()
+    return {
+        "cycles": empty.cycles,
+        "empty_gaps": empty.gaps,
+        "empty_xruns": empty.xruns,
+        "apart_gaps": apart["gaps"],
+        "apart_xruns": apart["xruns"],
+    }
 
 
 def measure(chosen: argparse.Namespace) -> Page:
@@ -141,9 +153,9 @@ def measure(chosen: argparse.Namespace) -> Page:
     page = Page("stress", "Stress", f"Separator {chosen.separator}: jitter and drop-outs beside load.")
     rows: list[Row] = []
     try:
-        with _servers.jack(48000, 128) as server:
+        with _servers.jack(48000, 128) as apart, _servers.jack(48000, 128) as server:
             sound = music(2.0 if chosen.quick else 10.0, 48000)
-            rows = [one(server, sound, load, minutes, options) for load in chosen.loads]
+            rows = [one(server, apart, sound, load, minutes, options) for load in chosen.loads]
     except DeviceError as error:
         page.notes.append(f"not measured, {error}")
     page.tables = [
@@ -151,8 +163,9 @@ def measure(chosen: argparse.Namespace) -> Page:
             "Drop-outs",
             LOSSES,
             rows,
-            "Ours: periods in which the engine had no sound to give (out) or no room to take (in). The empty client's: "
-            "cycles that it was not called for in time, which is the machine's and the server's doing.",
+            "Ours: periods in which the engine had no sound to give (out) or no room to take (in). The empty client: "
+            "gaps in the server's frame count, and xruns that the server told it, whoever caused them. The empty "
+            "client apart is alone on a server of its own at the same time: what it meets is the machine's doing.",
         ),
         Table("Jitter", JITTER, rows, "Hop: from a hop's last frame to its output, the wait for the mask included."),
     ]
@@ -160,7 +173,9 @@ def measure(chosen: argparse.Namespace) -> Page:
         ours = row["xruns_out"] + row["xruns_in"]
         page.figures |= {
             f"{row['load']}_drop_outs": ours,
-            f"{row['load']}_empty_client": row["empty_gaps"],
+            f"{row['load']}_empty_client_gaps": row["empty_gaps"],
+            f"{row['load']}_empty_client_xruns": row["empty_xruns"],
+            f"{row['load']}_empty_client_apart_xruns": row["apart_xruns"],
             f"{row['load']}_late_per_10000": 1e4 * row["late"] / max(row["hops"], 1),
         }
     page.notes.append(f"real-time priority: {'allowed' if can_raise_priority() else 'not allowed'}")
