@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
@@ -39,15 +38,3 @@ def settings(chosen: Config, texts: Sequence[str] | None) -> dict[str, str]:
             )
         pairs[name.strip()] = value.strip()
     return pairs
-
-
-def writable_folder(folder: Path) -> None:
-    """Make `folder` if need be; `UsageError` if nothing can be written there."""
-    import os
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write to the folder {folder}: permission denied")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from rtsep.cli.options import FILES, SEPARATION, Device, Separator, Settings, settings, writable_folder
+from rtsep.cli.options import FILES, SEPARATION, Device, Separator, Settings, settings
 from rtsep.errors import RtsepError, UsageError
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def separate(
     """
     from rtsep import config as configuration
     from rtsep.engine import warm
+    from rtsep.io.folders import made_folder
 
     given = {"stream.separator": separator, "stream.hop": hop, "stream.device": device}
     chosen = configuration.override(
@@ -91,18 +92,18 @@ def separate(
     )
     params = settings(chosen, set_)
     songs = find_songs(inputs)
-    writable_folder(output)
-    warm.ensure(lambda text: None if quiet else print(text, file=sys.stderr))
     first: RtsepError | None = None
-    for number, song in enumerate(songs, 1):
-        label = f"[{number}/{len(songs)}] {song.name}" if len(songs) > 1 else song.name
-        try:
-            _one(song, output, label, format, overwrite, chosen.stream, params, quiet)
-        except RtsepError as error:
-            if len(songs) == 1:
-                raise
-            print(f"rtsep: {error}", file=sys.stderr)
-            first = first or error
+    with made_folder(output):
+        warm.ensure(lambda text: None if quiet else print(text, file=sys.stderr))
+        for number, song in enumerate(songs, 1):
+            label = f"[{number}/{len(songs)}] {song.name}" if len(songs) > 1 else song.name
+            try:
+                _one(song, output, label, format, overwrite, chosen.stream, params, quiet)
+            except RtsepError as error:
+                if len(songs) == 1:
+                    raise
+                print(f"rtsep: {error}", file=sys.stderr)
+                first = first or error
     return first.exit_code if first else 0
 
 

@@ -13,6 +13,7 @@ from rtsep.dsp.resample import Resampler
 from rtsep.engine.chain import Chain
 from rtsep.engine.stream import engine_rate
 from rtsep.errors import RtsepError, UsageError, nearest
+from rtsep.io.folders import made_folder
 from rtsep.io.reader import SoundReader, read_blocks
 from rtsep.io.writer import FORMATS, SoundWriter, check_target
 from rtsep.separators.base import Separator
@@ -86,21 +87,6 @@ def _converted(blocks: Iterator[Sound], channels: int, ratio: float) -> Iterator
     yield resampler.push(np.zeros((0, channels), np.float32), ratio, last=True).T
 
 
-def targets(path: Path, out_dir: Path, file_format: str, overwrite: bool) -> tuple[Path, Path]:
-    """Paths of vocals and accompaniment of a song, checked; `UsageError` if they cannot be written."""
-    if file_format not in FORMATS:
-        raise UsageError(f"unknown format '{file_format}': {nearest(file_format, FORMATS)}")
-    folder = out_dir / path.stem
-    paths = folder / f"vocals.{file_format}", folder / f"accompaniment.{file_format}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None
-    for target in paths:
-        check_target(target, overwrite)
-    return paths
-
-
 def separate_file(
     path: Path,
     out_dir: Path,
@@ -148,16 +134,21 @@ def separate_file(
     ModelError
         If the model cannot be used, or fails.
     """
+    if format not in FORMATS:
+        raise UsageError(f"unknown format '{format}': {nearest(format, FORMATS)}")
     plug_in = create(separator, device=device)
     for name, value in (params or {}).items():
         plug_in.params.set(name, value)
     with read_blocks(path) as first:
         first.check_samples()
         rate, channels, total = first.native_rate, first.channels, first.frames
-    paths = targets(path, out_dir, format, overwrite)
+    folder = out_dir / path.stem
+    paths = folder / f"vocals.{format}", folder / f"accompaniment.{format}"
     wanted = engine_rate(rate, plug_in)
     chain = Chain(plug_in, StreamSpec(wanted, channels, plug_in.required_hop(wanted) or hop))
-    with read_blocks(path, samplerate=wanted) as reader:
+    with made_folder(folder), read_blocks(path, samplerate=wanted) as reader:
+        for target in paths:
+            check_target(target, overwrite)
         vocals = _vocals(chain, iter(reader))
         if wanted != rate:
             vocals = _converted(vocals, channels, rate / wanted)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rtsep.dsp.ring import Ring
 from rtsep.errors import RtsepError, UsageError
 from rtsep.io.drain import Drain
+from rtsep.io.folders import made_folder
 from rtsep.io.writer import SoundWriter
 
 #: Files of a recording, in the order of the channels of its ring.
@@ -54,11 +55,8 @@ class Recorder(Drain):
         self.frames = 0
         self._channels = channels
         self._folder = Path(folder)
-        self._made = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"the folder {self._folder} for the recording cannot be made: {error.strerror}") from error
+        self._undo = contextlib.ExitStack()
+        self._undo.enter_context(made_folder(self._folder))
         self._writers: list[SoundWriter] = []
         try:
             for stem in STEMS:
@@ -95,11 +93,10 @@ class Recorder(Drain):
                 writer.keep_part()
             else:
                 writer.close()
+        self._undo.close()
 
     def discard(self) -> None:
         """Delete files that were begun, without sound, and the folders that were made for them [any thread]."""
         for writer in self._writers:
             writer.abort()
-        with contextlib.suppress(OSError):  # somebody else has put something there
-            for folder in self._made:
-                folder.rmdir()
+        self._undo.close()
