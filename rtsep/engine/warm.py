@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from rtsep import _cache
 
@@ -36,7 +38,10 @@ def ensure(say: Callable[[str], None]) -> None:
     if _cache.is_warm():
         return
     say("Compiling the sound path (once after an installation or update, half a minute) ...")
-    subprocess.run([sys.executable, "-m", "rtsep.engine.warm"], check=False, stdin=subprocess.DEVNULL)
+    # From wherever this package comes, also where it is not installed.
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", "rtsep.engine.warm"]
+    subprocess.run(command, check=False, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path})
 
 
 def compile_all() -> None:
