@@ -32,14 +32,15 @@ def allocations(name: str, hops: int, hop: int = 256) -> dict[str, Any]:
     take from Numba's allocator, ``handles_per_hop`` what the calls from the inference thread take: a handle per array
     argument, freed at the return.
     """
-    with _numba_counter(), FreeRunning(create(name, device="cpu"), hop=hop) as running:
-        running.run(_WARM_UP)
-        tracemalloc.start(1)
-        try:
+    with _numba_counter():
+        with FreeRunning(create(name, device="cpu"), hop=hop) as running:
             running.run(_WARM_UP)
-            few, many = _growth(running, hops // 10), _growth(running, hops)
-        finally:
-            tracemalloc.stop()
+            tracemalloc.start(1)
+            try:
+                running.run(_WARM_UP)
+                few, many = _growth(running, hops // 10), _growth(running, hops)
+            finally:
+                tracemalloc.stop()
         spec = running.stream.spec
         compiled = _compiled_per_hop(name, spec.hop)
     per_hop = [_rounded((b - a) / (hops - hops // 10)) for a, b in zip(few, many, strict=True)]

@@ -167,7 +167,7 @@ def measure(chosen: argparse.Namespace) -> Page:
         "host_live_ms_p50": base_live["host_ms_p50"],
         "callback_us_p99": max(row["callback_us_p99"] for row in costs),
         "callback_live_us_p99": 1000 * max(row["callback_ms_p99"] for row in lives),
-        "allocations_per_hop": max(row["blocks_per_hop"] + row["compiled_per_hop"] for row in made),
+        "allocations_per_hop": max(max(row["blocks_per_hop"], 0.0) + row["compiled_per_hop"] for row in made),
         "rss_growth_mb": kept["growth_mb"],
     }
     page.notes.append("the first two figures are those of stereo, hop 256, separator passthrough")
