@@ -125,6 +125,7 @@ class Stream:
         self.spec = StreamSpec(rate, self.channels, separator.required_hop(rate) or hop)
         self.chain = Chain(separator, self.spec)
         hop = self.spec.hop
+        clock_rate = round(device_rate * driver.speed)
         own_clock = source is not None and source.own_clock
         input_rate = device_rate if source is None else source.samplerate if own_clock else rate
         ratio = rate / input_rate
@@ -176,7 +177,7 @@ class Stream:
         )
         self.context.set_freewheel(not driver.realtime)
         if not driver.variable:
-            self.context.set_period(driver.blocksize, device_rate)
+            self.context.set_period(driver.blocksize, clock_rate)
 
         self.vocal_ramp = Ramp(rate, controls.vocals_db)
         self.music_ramp = Ramp(rate, controls.music_db)
@@ -193,7 +194,8 @@ class Stream:
         words[worker.LOOKAHEAD] = self.chain.lookahead
         words[worker.SPLIT], words[worker.OWN_CLOCK] = source is not None, own_clock
         words[worker.FILL_TARGET] = target
-        period_s = driver.blocksize / device_rate
+        words[worker.CLOCK_RATE] = clock_rate  # frames per second of the computer's clock
+        period_s = driver.blocksize / clock_rate
         words[worker.MARGIN_NS] = int(min(_MARGIN_SHARE * period_s, _MARGIN_MOST_S) * 1e9)
         words[worker.MASK_READY], words[worker.SPECTRUM_READY] = self._mask_ready.address, self._spectrum_ready.address
         words[worker.CONVERT_IN] = self._convert_in.handle if self._convert_in else 0

@@ -50,7 +50,8 @@ RUN, BYPASS, FINISHED, RECORD = 32, 33, 34, 35
     CONVERT_OUT,
     DELAY_IN,
     LATENCY,
-) = range(48, 62)
+    CLOCK_RATE,
+) = range(48, 63)
 WORDS = 64
 
 #: Longest nap without news, so that the loop sees RUN change.
@@ -149,7 +150,7 @@ def _deadline(w):
     stamp = load_acquire(w.context, tick.STAMP)
     period = max(w.context[tick.PERIOD], 1)
     periods = ring_fill(w.output) // period + 1
-    return stamp + periods * period * 1_000_000_000 // w.words[DEVICE_RATE] - w.words[MARGIN_NS]
+    return stamp + periods * period * 1_000_000_000 // w.words[CLOCK_RATE] - w.words[MARGIN_NS]
 
 
 @njit(nogil=True, cache=True)

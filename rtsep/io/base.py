@@ -24,6 +24,8 @@ class Driver(ABC):
         hears it.
     realtime : bool
         False where the driver runs as fast as the worker can (freewheel).
+    speed : float
+        Seconds of sound per second; other than 1 only for long tests in a short time.
     input_latency_frames, output_latency_frames : int
         Of the device itself, as the backend reports them; 0 if unknown.
     """
@@ -34,6 +36,7 @@ class Driver(ABC):
     inputs: int = 0
     outputs: int = 0
     realtime: bool = True
+    speed: float = 1.0
     input_latency_frames: int = 0
     output_latency_frames: int = 0
 

@@ -105,7 +105,7 @@ class NullDriver(_LoopDriver):
         super().__init__(samplerate, blocksize)
         if not 0.01 <= speed <= 1000:
             raise UsageError(f"a clock of {speed:g} times real time is not possible: 0.01 to 1000 are")
-        self._speed = speed
+        self.speed = speed
 
     @property
     def xruns(self) -> int:
@@ -114,7 +114,7 @@ class NullDriver(_LoopDriver):
 
     def _run(self, context: int) -> None:
         raise_priority(_CLOCK_PRIORITY)
-        period_ns = 1e9 * self.blocksize / self.samplerate / self._speed
+        period_ns = 1e9 * self.blocksize / self.samplerate / self.speed
         _run_clock(self._control, context, self.blocksize, period_ns)
 
 
