@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +189,24 @@ def test_a_file_is_played_over_jack(server_48k: JackServer, tmp_path: Path) -> N
     assert (last["event"], last["state"], last["samplerate"]) == ("summary", "ended", 48000)
     assert last["xruns_in"] == 0
     assert 2.0 <= last["position_s"] < 2.6
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_with_a_fade(server_48k: JackServer, number: int, code: int) -> None:
+    arguments = ("--input", "test:sine:100", "--output", "jack", "--separator", "passthrough")
+    with running(*arguments, env=server_48k.env) as program, Probe(np.zeros((1, 72000)), 1, server_48k.name) as probe:
+        program.plays()
+        probe.connect([], ["rtsep:out_1"])
+        ending = threading.Timer(0.5, program.process.send_signal, [number])
+        ending.start()
+        heard = probe.run()[0]
+        assert program.wait() == code
+    last = int(np.flatnonzero(heard)[-1])
+    assert 12000 < last < 72000 - 100
+    fade = heard[last - 900 : last + 100]  # of 20 ms; before it, the probe itself may have missed a period
+    assert np.abs(np.diff(fade)).max() < 1.2 * 0.25 * 2 * np.pi * 100 / 48000  # nowhere a step
+    assert np.abs(fade[:480]).max() > 0.15
+    assert np.abs(fade[-124:]).max() < 0.02
 
 
 def test_a_server_that_dies_and_returns() -> None:
