@@ -172,7 +172,10 @@ def _matched_ratio(w):
     """Ratio that holds the fill of the capture ring; 0 while there is silence to be played until it has filled up."""
     words = w.words
     fill, arrival = ring_distance(w.input)
-    age = max((now_ns(w.scratch.ctypes.data) - arrival) * 1e-9, 0.0)
+    if arrival == 0:
+        return 0.0
+    # At the time of the tick: when this thread woke up is no part of either clock. A block may have come since.
+    age = (load_acquire(w.context, tick.BEGAN) - arrival) * 1e-9
     if words[PRIMED] == 0:
         # The first hop takes `DELAY_IN` frames more than it gives, for the resampler's filter.
         excess = int(fill + age * words[INPUT_RATE]) - words[FILL_TARGET] - words[DELAY_IN]

@@ -20,11 +20,11 @@ from rtsep.dsp.ring import Ring, ring_arrived, ring_fill, ring_read, ring_space,
 from rtsep.io.clock import Semaphore, now_ns, post, sleep_us
 from rtsep.native import float_pointer, int_pointer, load_acquire, store_release
 
-# Layout of the context; the first nine are written by the tick alone.
-CLOCK, STAMP, PERIOD, UNDERRUNS, OVERRUNS, BAD_SAMPLES, TICKS, LOST, OVERRUN_FRAMES = range(9)
-# By the worker: the clock at which the last frame has been played (0: not known yet), and by the tick: frames kept
-# from the sink so far.
-END, HELD_BACK = 10, 9
+# Layout of the context. Written by the tick alone; `BEGAN` is when the newest tick began, stored before all else,
+# `STAMP` the same once the tick is over, `HELD_BACK` the frames kept from the sink so far.
+CLOCK, STAMP, PERIOD, UNDERRUNS, OVERRUNS, BAD_SAMPLES, TICKS, LOST, OVERRUN_FRAMES, HELD_BACK, BEGAN = range(11)
+# By the worker: the clock at which the last frame has been played (0: not known yet).
+END = 12
 OPEN, FREEWHEEL, SINK_SKIP = 16, 17, 18
 INPUT_RING, OUTPUT_RING, SINK_RING, SEMAPHORE, CHANNELS, BLOCK, TIMES, SCRATCH, PERIOD_NS = range(32, 41)
 CONTEXT_SIZE = 64
@@ -157,6 +157,7 @@ def tick(context, in0, in1, in_stride, out0, out1, out_stride, frames):
     ctx = carray(int_pointer(context), CONTEXT_SIZE)
     scratch = ctx[SCRATCH]
     began = now_ns(scratch)
+    store_release(ctx, BEGAN, began)
     opened = load_acquire(ctx, OPEN)
     channels = ctx[CHANNELS]
     block = carray(float_pointer(ctx[BLOCK]), (BLOCK_FRAMES, channels))
