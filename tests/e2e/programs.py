@@ -41,14 +41,6 @@ def rtsep(
     )
 
 
-def summary(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
-    """Figures of a run with ``--json`` that went well."""
-    assert done.returncode == 0, done.stderr.decode()
-    last = json.loads(done.stdout.splitlines()[-1])
-    assert last["event"] == "summary"
-    return dict(last)
-
-
 class Program:
     """A running ``rtsep ... --json``.
 

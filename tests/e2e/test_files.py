@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from tests.e2e.programs import rtsep, summary
+from rtsep.cli import main
+from tests.e2e.programs import rtsep
 from tests.e2e.sound import Sound, sdr_db, song
 
 RATES = (8000, 22050, 44100, 96000)
@@ -26,6 +29,14 @@ def write_song(path: Path, samplerate: int, channels: int, seconds: float = 2.0)
     return wide.T
 
 
+def figures(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict[str, Any]:
+    """Summary of a run of the command line in this process."""
+    assert main.main([*map(str, arguments), "--json"]) == 0, capsys.readouterr().err
+    told: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["event"] == "summary"
+    return told
+
+
 def read(path: Path) -> tuple[Sound, int]:
     sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
     return sound.T, rate
@@ -33,11 +44,12 @@ def read(path: Path) -> tuple[Sound, int]:
 
 @pytest.mark.parametrize("samplerate", RATES)
 @pytest.mark.parametrize("channels", [1, 2])
-def test_file_to_file_is_aligned_and_as_long(tmp_path: Path, samplerate: int, channels: int) -> None:
+def test_file_to_file_is_aligned_and_as_long(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], samplerate: int, channels: int
+) -> None:
     """Also where the net's rate is another: both conversions and the latency are taken out again."""
     sound = write_song(tmp_path / "in.wav", samplerate, channels)
-    done = rtsep("--input", tmp_path / "in.wav", "--output", tmp_path / "out.flac", "--json")
-    told = summary(done)
+    told = figures(capsys, "--input", tmp_path / "in.wav", "--output", tmp_path / "out.flac")
     out, rate = read(tmp_path / "out.flac")
     assert rate == told["device_samplerate"] == samplerate
     assert told["samplerate"] == (
@@ -77,33 +89,35 @@ def test_raw_pipe_of_one_channel(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("duration", "samplerate"), [(0.5, 48000), (1.7, 96000)])
-def test_a_file_is_as_long_as_the_duration(tmp_path: Path, duration: float, samplerate: int) -> None:
+def test_a_file_is_as_long_as_the_duration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], duration: float, samplerate: int
+) -> None:
     """Though without a clock the sound is made much faster than it plays; the recording is no longer either."""
-    arguments = ("--duration", str(duration), "--samplerate", str(samplerate), "-s", "midside", "--json")
-    done = rtsep("--input", "test:noise", "--output", tmp_path / "out.wav", "--record", tmp_path, *arguments)
-    latency = summary(done)["latency_frames"]
+    arguments = ("--duration", str(duration), "--samplerate", str(samplerate), "-s", "midside")
+    told = figures(capsys, "-i", "test:noise", "-o", tmp_path / "out.wav", "--record", tmp_path / "take", *arguments)
+    latency = told["latency_frames"]
     out, rate = read(tmp_path / "out.wav")
     assert (out.shape[1], rate) == (round(duration * samplerate), samplerate)
     assert out[:, 100:].std() > 0.09  # from the first frame on, no latency in front
-    vocals, music = (read(tmp_path / f"{stem}.wav")[0] for stem in ("vocals", "accompaniment"))
+    vocals, music = (read(tmp_path / "take" / f"{stem}.wav")[0] for stem in ("vocals", "accompaniment"))
     assert out.shape[1] <= music.shape[1] <= out.shape[1] + 2 * latency
     assert np.abs((vocals + music)[:, 256 : 256 + out.shape[1]] - out).max() < 1e-6
 
 
-def test_demo_to_file_and_to_null(tmp_path: Path) -> None:
-    told = summary(rtsep("--input", "demo", "--output", tmp_path / "demo.wav", "--acapella", "--json"))
+def test_demo_to_file_and_to_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = figures(capsys, "--input", "demo", "--output", tmp_path / "demo.wav", "--acapella")
     out, rate = read(tmp_path / "demo.wav")
     assert (told["state"], rate) == ("ended", 48000)
     assert out.shape == (2, 27 * 48000)
-    told = summary(rtsep("--input", "demo", "--output", "null", "--duration", "1", "--json"))
+    told = figures(capsys, "--input", "demo", "--output", "null", "--duration", "1")
     assert 1.0 <= told["position_s"] < 2.0
     assert told["xruns_in"] == 0
 
 
 @pytest.mark.parametrize("samplerate", [8000, 96000, 192000])
-def test_a_clock_of_any_rate(samplerate: int) -> None:
-    arguments = ("--samplerate", str(samplerate), "--duration", "1", "--json")
-    told = summary(rtsep("--input", "test:noise", "--output", "null", *arguments))
+def test_a_clock_of_any_rate(capsys: pytest.CaptureFixture[str], samplerate: int) -> None:
+    arguments = ("--samplerate", str(samplerate), "--duration", "0.5")
+    told = figures(capsys, "--input", "test:noise", "--output", "null", *arguments)
     assert told["device_samplerate"] == samplerate
     assert told["samplerate"] in (44100, 48000)
     assert told["xruns_in"] == 0

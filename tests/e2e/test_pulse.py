@@ -23,7 +23,7 @@ SECONDS = 7.0
 #: Steps in which the place of the first hop is looked for, in frames, and hops before the song.
 GRID = 128
 SILENT_HOPS = 300
-TAKES = 4
+TAKES = 5
 
 
 @pytest.fixture(scope="module", params=["pulse", "pipewire"])
