@@ -10,9 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-#: Least time that the worker gets between the period that completes a hop and the one that needs it.
-LEAST_WORK_MS = 1.3
-
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -46,7 +43,7 @@ class Budget:
         )
 
 
-def output_fill(blocksize: int, hop: int, samplerate: int, variable: bool = False) -> int:
+def output_fill(blocksize: int, hop: int, samplerate: int, work_ms: float, variable: bool = False) -> int:
     """Frames of silence that the output ring starts with.
 
     Parameters
@@ -57,16 +54,18 @@ def output_fill(blocksize: int, hop: int, samplerate: int, variable: bool = Fals
         Hop in frames of the device.
     samplerate : int
         Of the device, in Hz.
+    work_ms : float
+        Least time that the worker shall get between the period that completes a hop and the one that needs it.
     variable : bool
         Periods may have any length up to `blocksize`.
 
     Returns
     -------
     int
-        Such that the worker has a whole period for a hop, and never less than `LEAST_WORK_MS`.
+        Such that the worker has a whole period for a hop, and as many more as `work_ms` takes.
     """
     common = 1 if variable else math.gcd(blocksize, hop)
-    least = math.ceil(LEAST_WORK_MS * samplerate / 1000.0)
+    least = math.ceil(work_ms * samplerate / 1000.0)
     # A multiple of the period where it must be lengthened: the slack then really lies between two periods.
     extra = 0 if blocksize >= least else math.ceil((least - blocksize) / blocksize) * blocksize
     return blocksize + hop - common + extra

@@ -150,7 +150,9 @@ class Stream:
         self.budget = Budget(
             overlap_frames=hop_device,
             lookahead_frames=int(np.ceil(separator.latency * to_device)),
-            output_frames=output_fill(driver.blocksize, hop_device, device_rate, driver.variable or to_device != 1.0),
+            output_frames=output_fill(
+                driver.blocksize, hop_device, device_rate, separator.work_ms, driver.variable or to_device != 1.0
+            ),
             resampler_frames=resampler_frames,
             clock_frames=int((target / input_rate - hop / rate + delay_in / input_rate) * device_rate)
             if own_clock

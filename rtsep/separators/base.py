@@ -142,6 +142,10 @@ class Separator(ABC):
     #: difference of left and right). A mono stream has the first row alone.
     mask_kind: str = "channels"
 
+    #: Time in ms that the engine shall leave for one hop where the device's periods are short: several times the cost,
+    #: since a thread that slept wakes up late and finds its data gone from the caches. It lengthens the latency.
+    work_ms: float = 1.3
+
     def __init__(self) -> None:
         self.params = Parameters(self.PARAMS)
         #: Lines for the user that are no errors, such as why a GPU is not used; filled by `prepare`.

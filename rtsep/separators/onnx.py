@@ -14,6 +14,8 @@ from rtsep.separators.session import Net, open_net
 from rtsep.spec import StreamSpec
 
 DEVICES = ("auto", "cpu", "cuda")
+#: A net takes about a millisecond when it runs once a hop, now and then two.
+WORK_MS = 4.0
 
 MASK_PARAMS = (
     STRENGTH,
@@ -68,6 +70,7 @@ class OnnxSeparator(Separator):
         super().__init__()
         self._has_vad = self.manifest.tensors.vad is not None
         self.params = Parameters(self._with_defaults(MASK_PARAMS + (VAD_PARAMS if self._has_vad else ())))
+        self.work_ms = WORK_MS
         self._device = device
         self._cuda_graph = cuda_graph
         self._feature = features.make(self.manifest.features.kind, self.manifest.features.bins)
