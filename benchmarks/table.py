@@ -19,8 +19,12 @@ from rtsep.errors import RtsepError, UsageError
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 NEEDED = ("hotpath", "latency", "startup", "stress")
-#: Heading, separator and hop of each column.
-COLUMNS = (("midside, monitor", "midside", 128), ("midside, live", "midside", 256), ("koretzky", "koretzky", 512))
+#: Heading, separator, hop and the device's period of each column.
+COLUMNS = (
+    ("midside, monitor", "midside", 128, 128),
+    ("midside, live", "midside", 256, 128),
+    ("koretzky", "koretzky", 512, 256),
+)
 _RATE = 44100
 
 Pages = Mapping[str, Mapping[str, Any]]
@@ -49,8 +53,8 @@ def find(pages: Pages, page: str, title: str, **wanted: Any) -> Mapping[str, Any
 def markdown(pages: Pages) -> str:
     """The table and what stands under it."""
     rows: dict[str, list[str]] = {}
-    for _, separator, hop in COLUMNS:
-        latency = find(pages, "latency", "JACK", samplerate=_RATE, blocksize=128, hop=hop)
+    for _, separator, hop, blocksize in COLUMNS:
+        latency = find(pages, "latency", "JACK", samplerate=_RATE, blocksize=blocksize, hop=hop)
         live = find(pages, "hotpath", "Cost of one hop, live", separator=separator, hop=hop)
         memory = find(pages, "startup", "Memory", separator=separator)
         frames = latency["measured_frames"]
@@ -59,6 +63,7 @@ def markdown(pages: Pages) -> str:
             "latency at 44.1 kHz, click in to click out": f"{frames} frames, {1000 * frames / _RATE:.1f} ms"
             if known
             else "not constant",
+            "with a device period of": f"{blocksize} frames",
             "latency printed": f"{latency['printed_frames']} frames",
             "one hop lasts, at 48 kHz": f"{hop / 48:.2f} ms",
             "host per hop, p50 / p99": f"{show(live['host_ms_p50'])} / {show(live['host_ms_p99'])} ms",
@@ -67,7 +72,7 @@ def markdown(pages: Pages) -> str:
         }
         for name, text in cells.items():
             rows.setdefault(name, []).append(text)
-    lines = ["| | " + " | ".join(heading for heading, _, _ in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    lines = ["| | " + " | ".join(heading for heading, *_ in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(texts) + " |" for name, texts in rows.items()]
     return "\n".join([*lines, "", below(pages)])
 

@@ -109,7 +109,7 @@ PAGES = {
                 "rows": [
                     {"separator": name, "hop": hop, "host_ms_p50": 0.05, "host_ms_p99": 0.1}
                     | {"infer_ms_p50": 0.2, "infer_ms_p99": 0.4}
-                    for _, name, hop in table.COLUMNS
+                    for _, name, hop, _ in table.COLUMNS
                 ],
             }
         ],
@@ -119,9 +119,9 @@ PAGES = {
             {
                 "title": "JACK",
                 "rows": [
-                    {"samplerate": 44100, "blocksize": 128, "hop": hop, "measured_frames": 2 * hop}
+                    {"samplerate": 44100, "blocksize": block, "hop": hop, "measured_frames": 2 * hop}
                     | {"printed_frames": 2 * hop}
-                    for hop in (128, 256, 512)
+                    for _, _, hop, block in table.COLUMNS
                 ],
             }
         ]
