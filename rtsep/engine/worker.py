@@ -231,7 +231,9 @@ def _mask_for(w, hop):
     now = began
     while load_acquire(words, MASKED) <= hop:
         limit = began + _PATIENCE_NS if load_acquire(w.context, tick.FREEWHEEL) != 0 else _deadline(w)
-        if now >= limit or load_acquire(words, RUN) == 0:
+        if load_acquire(words, RUN) == 0:
+            break
+        if now >= limit:
             store_release(words, LATE, words[LATE] + 1)
             break
         wait_until(words[MASK_READY], min(limit, now + _NAP_NS))

@@ -83,10 +83,13 @@ class Drain:
         if self._begun:
             self._attempt(lambda: self.close(self.error is not None))
         else:
-            self.discard()
+            self._attempt(self.discard)
 
     def _attempt(self, action: Callable[[], None]) -> None:
         try:
             action()
         except RtsepError as error:
             self.error = self.error or error
+        except (OSError, RuntimeError, AssertionError) as error:
+            # What is left of a disk that fills up while a file is ended; the first failure is the one to tell.
+            self.error = self.error or RtsepError(f"the file cannot be finished: {error}")
