@@ -16,6 +16,9 @@ from tests.e2e.programs import wait_for
 from tests.engine.hosts import ArrayDriver
 
 SOAK = os.environ.get("RTSEP_SOAK") == "1"
+#: The whole two hours run in a process of their own. Among all other tests, memory that they left still moves by some MB; an
+#: array left behind by each hop would be 100 MB and more.
+GROWTH_MB = 1.0 if SOAK else 5.0
 RATE, BLOCK = 48000, 1024
 
 pytestmark = pytest.mark.timeout(1800 if SOAK else 120)
@@ -58,7 +61,7 @@ def test_hours_as_fast_as_they_go(name: str, minutes: int) -> None:
     assert stream.xruns == (0, 0)
     assert words[worker.HOPS] == rounds * len(piece) // 512
     settled = memory[len(memory) // 3 :]
-    assert max(settled) - settled[0] < 1.0, f"{settled[0]:.2f} MB have become {max(settled):.2f} MB"
+    assert max(settled) - settled[0] < GROWTH_MB, f"{settled[0]:.2f} MB have become {max(settled):.2f} MB"
 
 
 def test_minutes_at_eight_times_the_speed_in_a_session() -> None:
@@ -77,7 +80,7 @@ def test_minutes_at_eight_times_the_speed_in_a_session() -> None:
 
         wait_for(at_end, "the clock stands still", 1700)
         after = session.snapshot()
-    assert after.rss_mb - before.rss_mb < 1.0
+    assert after.rss_mb - before.rss_mb < GROWTH_MB
     assert after.state == "playing"
     assert after.latency_frames == before.latency_frames == 512
     # Late only because the machine is busy: not more and more of them.
