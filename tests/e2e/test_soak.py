@@ -16,8 +16,8 @@ from tests.e2e.programs import wait_for
 from tests.engine.hosts import ArrayDriver
 
 SOAK = os.environ.get("RTSEP_SOAK") == "1"
-#: The whole two hours run in a process of their own. Among all other tests, memory that they left still moves by some MB; an
-#: array left behind by each hop would be 100 MB and more.
+#: The whole two hours run in a process of their own. Among all other tests, memory that they left still moves by some
+#: MB; an array left behind by each hop would be 100 MB and more.
 GROWTH_MB = 1.0 if SOAK else 5.0
 RATE, BLOCK = 48000, 1024
 
