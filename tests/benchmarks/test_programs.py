@@ -55,14 +55,13 @@ def test_allocations_of_a_wasteful_separator_are_found() -> None:
     class Wasteful(Passthrough):
         def process(self, spectrum: Any, mask: Any) -> None:
             super().process(spectrum, mask)
-            kept.append(mask * 0.5)
+            kept.extend((mask * 0.5, mask * 0.25))  # two: a block of somebody else's, freed meanwhile, is no matter
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_memory, "create", lambda *_, **__: Wasteful())
         found = _memory.allocations("wasteful", 300)
-    # Hops that a busy machine passes over leave nothing: not every hop counts.
-    assert found["blocks_per_hop"] >= 0.5
-    assert found["numpy_bytes_per_hop"] >= 0.5 * found["mask_bytes"]
+    assert found["blocks_per_hop"] >= 1
+    assert found["numpy_bytes_per_hop"] >= found["mask_bytes"]
 
 
 def test_inference(tmp_path: Path) -> None:
