@@ -40,6 +40,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
         "rtsep.separators.adress:Adress",
         "the voice is what comes from one direction of the stereo field (stereo; no net)",
     ),
+    "band": ("rtsep.separators.band:Band", "the voice is what lies between two frequencies (no net)"),
 }
 
 

@@ -15,7 +15,8 @@ from tests.conftest import need
 from tests.e2e.sound import noise, sdr_db, song
 from tests.engine.hosts import run
 
-SEPARATORS = ("passthrough", "delay:3", "midside", "adress", "koretzky")
+CLASSICAL = ("midside", "adress", "band")
+SEPARATORS = ("passthrough", "delay:3", *CLASSICAL, "koretzky")
 PARTS = {"vocals": Controls(music_db=-np.inf), "music": Controls(vocals_db=-np.inf)}
 
 
@@ -43,7 +44,7 @@ def test_live_equals_offline(name: str, channels: int) -> None:
 
 @pytest.mark.parametrize("samplerate", [16000, 22050, 32000, 44100, 48000, 88200, 96000])
 @pytest.mark.parametrize("hop", [64, 128, 256, 512, 1024])
-@pytest.mark.parametrize("name", ["passthrough", "midside", "adress"])
+@pytest.mark.parametrize("name", ["passthrough", *CLASSICAL])
 def test_what_is_heard_adds_up_to_the_delayed_input(name: str, hop: int, samplerate: int) -> None:
     channels = 1 + (hop // 64 + samplerate // 50) % 2
     sound = noise(12 * 1024, channels)

@@ -121,6 +121,8 @@ def test_parameters_are_ramped(make: Callable) -> None:
         ("adress", "width", 0.0, 1.0),
         ("adress", "binary", 0.0, 1.0),
         ("adress", "treble", 1000.0, 24000.0),
+        ("band", "low_hz", 20.0, 2000.0),
+        ("band", "slope_db", 3.0, 96.0),
         ("tiny", "strength", 0.25, 4.0),
         ("tiny", "binary", 0.0, 1.0),
         ("tiny", "vad_gate", 0.0, 1.0),

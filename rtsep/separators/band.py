@@ -1,0 +1,61 @@
+"""The voice is what lies between two frequencies."""
+
+# mypy: disable-error-code="no-untyped-def, misc"
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from rtsep.separators.base import Mask, Param, Separator, Spectrum
+from rtsep.spec import StreamSpec
+
+
+@njit("void(float64[::1], float64, float32[:, ::1])", cache=True, nogil=True)
+def band_mask(values, bin_hz, mask):
+    """1 from the low to the high end, falling by a number of dB per octave outside; nothing outside if binary."""
+    low, high, slope_db, binary = values
+    power = slope_db / (20.0 * math.log10(2.0))
+    for k in range(mask.shape[1]):
+        hz = k * bin_hz
+        distance = 1.0  # 1 inside, the ratio to the nearer end outside
+        if hz < low:
+            distance = hz / low
+        elif hz > high:
+            distance = high / hz
+        share = 1.0 if distance == 1.0 else (1.0 - binary) * distance**power
+        for channel in range(mask.shape[0]):
+            mask[channel, k] = share
+
+
+class Band(Separator):
+    """Vocals are all sound between two frequencies, with a slope on both sides.
+
+    What singers and instruments have there is not told apart: this is the floor that any other method has to beat.
+
+    Source: the band-pass and band-stop "vocal remover" of editors, hardware mixers and forums.
+    """
+
+    name = "band"
+    summary = "the voice is what lies between two frequencies (no net)"
+    PARAMS = (
+        Param("low_hz", "hz", 20.0, 2000.0, 200.0, "low end of the voice's band; higher takes less"),
+        Param("high_hz", "hz", 1000.0, 24000.0, 4000.0, "high end of the voice's band; higher takes more"),
+        Param("slope_db", "db", 3.0, 96.0, 24.0, "fall per octave outside the band; higher takes less there"),
+        Param("binary", "switch", 0.0, 1.0, 0.0, "on: nothing outside the band; off: the slope"),
+    )
+
+    def prepare(self, spec: StreamSpec) -> None:
+        """Fix the bin width and the ramps for `spec` [main thread]."""
+        self._bin_hz = spec.bin_hz
+        self.params.prepare(spec.hop_ms)
+
+    def process(self, spectrum: Spectrum, mask: Mask) -> None:
+        """Fill `mask` for the frame of `spectrum` [inference thread]; C-contiguous."""
+        self.params.ramp()
+        band_mask(self.params.values, self._bin_hz, mask)
+
+    def reset(self) -> None:
+        """Jump to the wanted parameters; there is no other past."""
+        self.params.settle()
