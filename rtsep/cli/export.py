@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -16,6 +16,7 @@ def export(
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     check: Annotated[bool, Parameter(negative="--no-check")] = True,
+    storage: Literal["float32", "float16"] = "float32",
     overwrite: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
 ) -> int:
     """Make a model folder of a training's checkpoint.
@@ -33,13 +34,15 @@ def export(
     output
         The model folder.
     check
-        Compare the exported net with torch, frame by frame.
+        Compare the exported net with torch, frame by frame, and the whole stream with torch offline.
+    storage
+        Of the weights of live, monitor and karaoke: float16 halves the file at the same speed.
     overwrite
         Replace a model that is already there.
     """
     with training_libraries():
         from rtsep.training.export import export as write
 
-        folder = write(checkpoint, output, check=check, overwrite=overwrite)
+        folder = write(checkpoint, output, check=check, overwrite=overwrite, storage=storage, say=print)
     print(f"{folder}: write the data, licence, scores and cost into CARD.md before you pass it on")
     return 0

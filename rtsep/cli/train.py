@@ -36,7 +36,9 @@ def train(
     minutes: float | None = None,
     resume: _Switch = False,
     target: Literal["soft", "binary"] = "soft",
-    lookahead: int = 0,
+    lookahead: int | None = None,
+    lr: float | None = None,
+    split: Literal["train", "all_train"] = "train",
     seed: int = 0,
     init: Path | None = None,
     device: Device = "auto",
@@ -55,11 +57,12 @@ def train(
       rtsep train koretzky --data sounds --resume
       rtsep train koretzky --data sounds --target binary --runs runs/binary
       rtsep train live --data sounds --init models/live       goes on from the shipped net
+      rtsep train karaoke --data sounds --init models/live    another profile from it
 
     Parameters
     ----------
     net
-        Which net: koretzky or live.
+        Which net: koretzky, live, monitor or karaoke.
     data
         Folder of the sound: vocals/, accompaniment/ and paired/ (docs/training.md).
     runs
@@ -73,11 +76,15 @@ def train(
     target
         What the net learns: a soft mask, or the source's binary one.
     lookahead
-        Hops that the net may look ahead, 0 to 24.
+        Hops that the net may look ahead: koretzky 0 to 24, karaoke 1 to 14 (12 if not given).
+    lr
+        Highest learning rate; 0.003 if not given, 0.001 with --init for the live family.
+    split
+        all_train trains on the dev songs too: their scores mean nothing then.
     seed
         Of data, order and weights.
     init
-        Checkpoint to take the first weights from; for live also a model folder.
+        Checkpoint to take the first weights from; for the live family also a model folder of any profile.
     device
         auto takes CUDA if it is there.
     threads
@@ -101,6 +108,8 @@ def train(
             resume=resume,
             target=target,
             lookahead=lookahead,
+            lr=lr,
+            split=split,
             seed=seed,
             init=init,
             device=device,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from rtsep.training.loop import read_checkpoint
 from rtsep.training.nets.koretzky import BINS, Koretzky, NetConfig
 
 TOLERANCE = 1e-4
+CHAIN_TOLERANCE_DB = -80.0  # of the whole stream against the offline form, relative to it
+STORAGES = ("float32", "float16")
 LICENSE = "see CARD.md"
 
 _MANIFEST = """\
@@ -110,13 +113,16 @@ class _Made:
 
     data: bytes
     state: int
-    deviation: Callable[[], float]
+    deviation: Callable[[], float]  # of the masks, ONNX Runtime against torch
     summary: str
     hop: int
     kind: str
     bins: int
     input: str
     more: str  # further lines of [tensors]
+    lookahead: int
+    chain: Callable[[Path], float] | None = None  # dB: the model folder in the host against torch offline
+    notes: list[str] = field(default_factory=list)
 
 
 def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> _Made:
@@ -137,33 +143,49 @@ def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> _Made:
         BINS,
         "magnitude",
         'vad = "vad"\n',
+        values["config"]["lookahead"],
     )
 
 
-def _live(values: dict[str, Any]) -> _Made:
-    from rtsep.training import live_graph
+def _live(values: dict[str, Any], storage: str) -> _Made:
+    from rtsep.training import live_check, live_graph
     from rtsep.training.nets import live
-    from rtsep.training.stereo import HOP as hop
 
     model = live.Live(live.LiveConfig.from_dict(values["net"]))
     model.load_state_dict(values["mean"])
-    proto, state = live_graph.streaming_graph(model.eval())
-    data = proto.SerializeToString()
+    stored, notes = model.eval(), []
+    if storage == "float16":
+        stored = live_check.rounded(model)
+        moved = live_check.moved(model, stored)
+        notes.append(f"float16: masks move by {moved.max():.1e} at most, {moved.mean():.1e} in the mean")
+    proto, state = live_graph.streaming_graph(stored, half=storage == "float16")
+    data, config = proto.SerializeToString(), model.config
+    ahead = f" that looks {config.lookahead} hops ahead" if config.lookahead else ""
     return _Made(
         data,
         state,
-        lambda: live_graph.deviation(model, data, state),
-        "convolutional and recurrent net over the stereo field, masks for middle and side",
-        hop,
+        lambda: live_check.deviation(stored, data, state),
+        f"convolutional and recurrent net over the stereo field{ahead}, masks for middle and side",
+        config.hop,
         "stereo_field",
         live.BINS,
         "field",
         'mask_kind = "mid_side"\n',
+        config.lookahead,
+        lambda folder: live_check.chain_deviation_db(stored, folder),
+        notes,
     )
 
 
 def export(
-    checkpoint: Path, output: Path, *, check: bool = True, overwrite: bool = False, vad_bias: float = 0.0
+    checkpoint: Path,
+    output: Path,
+    *,
+    check: bool = True,
+    overwrite: bool = False,
+    vad_bias: float = 0.0,
+    storage: str = "float32",
+    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write the model folder of a checkpoint and return it.
 
@@ -174,34 +196,37 @@ def export(
     output : Path
         Folder to write: model.onnx, manifest.toml, and a plain CARD.md where there is none yet.
     check : bool
-        Run the file frame by frame in ONNX Runtime against torch.
+        Run the file frame by frame in ONNX Runtime against torch; the live family also through the whole chain of the
+        host against torch's offline form.
     overwrite : bool
         Replace a model that is there.
     vad_bias : float
         koretzky: added to the detector's logit, where songs hold another share of voice than the mash-ups (two thirds).
+    storage : str
+        "float16": weights of the live family take half the room in the file; the net computes in float32 as before.
+    say : callable
+        Told what the checks found.
 
     Raises
     ------
     UsageError
-        No such checkpoint, or a model is there and `overwrite` is not set.
+        No such checkpoint or storage, or a model is there and `overwrite` is not set.
     ModelError
-        The exported file differs from torch by more than 1e-4.
+        The exported file differs from torch by more than 1e-4, or the stream from torch by more than -80 dB.
     """
+    if storage not in STORAGES:
+        raise UsageError(f"storage {storage!r}: expected {' or '.join(STORAGES)}")
     values = read_checkpoint(checkpoint)
     model_file, manifest = output / "model.onnx", output / "manifest.toml"
     if (model_file.exists() or manifest.exists()) and not overwrite:
         raise UsageError(f"{output} holds a model already: give --overwrite, or another folder")
     config, name = values["config"], values["name"]
-    if name == "live" and vad_bias:
-        raise UsageError("live has no voice detector to shift by vad_bias")
-    made = _live(values) if name == "live" else _koretzky(values, vad_bias)
+    if name != "koretzky" and vad_bias:
+        raise UsageError(f"{name} has no voice detector to shift by vad_bias")
+    if name == "koretzky" and storage != "float32":
+        raise UsageError(f"storage {storage}: koretzky is stored as float32 only")
+    made = _koretzky(values, vad_bias) if name == "koretzky" else _live(values, storage)
     data = made.data
-    if check:
-        worst = made.deviation()
-        if not worst <= TOLERANCE:
-            raise ModelError(
-                f"{checkpoint}: the exported net differs from torch by {worst:.2e}; wanted {TOLERANCE:.0e}"
-            )
     text = _MANIFEST.format(
         name=name,
         summary=made.summary,
@@ -210,10 +235,11 @@ def export(
         opset=OPSET,
         window=WINDOW,
         synthesis=2 * made.hop,
-        lookahead=config.get("lookahead", 0),
-        **{key: getattr(made, key) for key in ("hop", "kind", "bins", "input", "more", "state")},
+        **{key: getattr(made, key) for key in ("hop", "kind", "bins", "input", "more", "lookahead", "state")},
     )
     text += _PARAMETER.format(name="binary", default=0.0) + _PARAMETER.format(name="threshold", default=0.5)
+    if check:
+        _check(checkpoint, made, text, say)
     output.mkdir(parents=True, exist_ok=True)
     for path, content in ((model_file, data), (manifest, text.encode())):
         part = path.with_suffix(".part")
@@ -233,3 +259,24 @@ def export(
             )
         )
     return output
+
+
+def _check(checkpoint: Path, made: _Made, manifest: str, say: Callable[[str], None]) -> None:
+    """Refuse a model that does not do what the checkpoint does."""
+    for note in made.notes:
+        say(note)
+    worst = made.deviation()
+    if not worst <= TOLERANCE:
+        raise ModelError(f"{checkpoint}: the exported net differs from torch by {worst:.2e}; wanted {TOLERANCE:.0e}")
+    say(f"ONNX = torch: masks differ by {worst:.1e} at most")
+    if made.chain is None:
+        return
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "model.onnx").write_bytes(made.data)
+        (Path(name) / "manifest.toml").write_text(manifest)
+        found = made.chain(Path(name))
+    if not found <= CHAIN_TOLERANCE_DB:
+        raise ModelError(
+            f"{checkpoint}: the stream differs from torch by {found:.0f} dB; wanted {CHAIN_TOLERANCE_DB:.0f}"
+        )
+    say(f"stream = offline: the sound differs by {found:.0f} dB")

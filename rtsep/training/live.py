@@ -1,4 +1,4 @@
-"""Training of the live nets: resumable after any interruption with the same curve, logged as JSON lines.
+"""Training of the live family: resumable after any interruption with the same curve, logged as JSON lines.
 
 The data and the order of everything follow from (seed, step); a checkpoint holds the model, its running mean, the
 optimizer and the step. `init` begins with the weights of a checkpoint or of a shipped model folder.
@@ -24,7 +24,12 @@ from rtsep.training.data import load
 from rtsep.training.evaluate import WINDOW, resynthesize, spectra
 from rtsep.training.nets.live import BINS, Live, LiveConfig
 from rtsep.training.songs import Song, songs
-from rtsep.training.stereo import HOP, Floats, StereoMixer, fields
+from rtsep.training.stereo import Floats, StereoMixer, fields
+
+PROFILES = {"live": (256, 0), "monitor": (128, 0), "karaoke": (256, 12)}
+"""Hop and look-ahead of each profile. karaoke: 81 ms in all at 44.1 kHz; its limit is 93 ms, and short device periods
+may add some."""
+MOST_LOOKAHEAD = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ class LiveTraining:
     warmup: int = 50
     decay_from: float = 0.3  # share of the steps after which the rate falls to zero, as a half cosine
     ema: float = 0.998
-    frames: int = 1034  # of a sequence: 6 s
+    frames: int = 1034  # of a sequence: 6 s at hop 256; the look-ahead comes on top
     sources: int = 2
     rolls: int = 2
     split: str = "train"
@@ -47,9 +52,9 @@ class LiveTraining:
 class LiveRun:
     """One training: the net, the optimizer and where they are."""
 
-    def __init__(self, net: LiveConfig, config: LiveTraining, device: torch.device) -> None:
+    def __init__(self, net: LiveConfig, config: LiveTraining, device: torch.device, name: str = "live") -> None:
         torch.manual_seed(config.seed)
-        self.net, self.config, self.device, self.step = net, config, device, 0
+        self.net, self.config, self.device, self.step, self.name = net, config, device, 0, name
         self.model = Live(net).to(device, memory_format=torch.channels_last)
         self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -96,7 +101,7 @@ class LiveRun:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all."""
-        values = {"format": 1, "name": "live", "net": self.net.to_dict(), "config": asdict(self.config)}
+        values = {"format": 1, "name": self.name, "net": self.net.to_dict(), "config": asdict(self.config)}
         values |= {"step": self.step, "model": self.model.state_dict(), "mean": self.mean}
         values |= {"optimizer": self.optimizer.state_dict()}
         part = path.with_suffix(".part")
@@ -111,18 +116,21 @@ class LiveRun:
         self.step = checkpoint["step"]
 
 
-def separate(model: Live, mixture: Floats) -> Floats:
+def separate(model: Live, mixture: Floats, autocast: bool = True) -> Floats:
     """Vocals of a song (channels, frames), aligned with it: an offline form of what the stream does."""
-    left, right = mixture[0], mixture[-1]
-    pair = np.stack([spectra(0.5 * (left + right), HOP), spectra(0.5 * (left - right), HOP)], 1)
+    hop, ahead = model.config.hop, model.config.lookahead
+    padded = np.pad(mixture, ((0, 0), (0, ahead * hop)))
+    left, right = padded[0], padded[-1]
+    pair = np.stack([spectra(0.5 * (left + right), hop), spectra(0.5 * (left - right), hop)], 1)
     seen = np.ascontiguousarray(pair[..., :BINS], np.complex64)
     field, unused = np.empty((len(seen), 4, BINS), np.float32), np.empty((len(seen), 2, BINS), np.float32)
     fields(seen, seen, field, unused)
     device = next(model.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16):
-        mask = model.infer(torch.from_numpy(field).to(device)).cpu().numpy()
+    with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+        mask = model.infer(torch.from_numpy(field).to(device))[ahead:].cpu().numpy()
+    pair = pair[: len(mask)]
     mask = np.concatenate([mask, np.repeat(mask[..., -1:], WINDOW // 2 + 1 - BINS, axis=-1)], axis=-1)
-    mid, side = (resynthesize(pair[:, i] * mask[:, i], mixture.shape[1], HOP) for i in (0, 1))
+    mid, side = (resynthesize(pair[:, i] * mask[:, i], mixture.shape[1], hop) for i in (0, 1))
     return np.stack([mid + side, mid - side])[: len(mixture)]
 
 
@@ -143,6 +151,7 @@ def score(model: Live, found: Iterator[Song]) -> dict[str, dict[str, float]]:
 
 
 def train_live(
+    profile: str = "live",
     *,
     data: Path,
     runs: Path,
@@ -157,7 +166,10 @@ def train_live(
     save_every: int = 50,
     quiet: bool = False,
 ) -> Path:
-    """Train a live net and return the path of its last checkpoint; `rtsep.training.loop.train` explains the rest.
+    """Train a net of the family and return the path of its last checkpoint.
+
+    `config` shapes the run and `sizes` the net, which has hop and look-ahead too; those of `init` come before `sizes`,
+    but for hop and look-ahead. `rtsep.training.loop.train` explains the rest.
 
     Raises
     ------
@@ -170,19 +182,27 @@ def train_live(
     last, store = runs / "last.pt", cache or runs.parent / "cache"
     if resume and last.exists():
         checkpoint = read_checkpoint(last)
-        if checkpoint["name"] != "live":
-            raise UsageError(f"{last} is a run of {checkpoint['name']}, not of live")
-        run = LiveRun(LiveConfig.from_dict(checkpoint["net"]), LiveTraining(**checkpoint["config"]), device)
+        if checkpoint["name"] != profile:
+            raise UsageError(f"{last} is a run of {checkpoint['name']}, not of {profile}")
+        run = LiveRun(LiveConfig.from_dict(checkpoint["net"]), LiveTraining(**checkpoint["config"]), device, profile)
         run.restore(checkpoint)
     else:
-        net, weights = first_weights(init) if init else (sizes or LiveConfig(), None)
-        run = LiveRun(net, config or LiveTraining(), device)
+        wanted = sizes or sizes_of(profile)
+        net, weights = first_weights(init) if init else (wanted, None)
+        net = replace(net, hop=wanted.hop, lookahead=wanted.lookahead)
+        run = LiveRun(net, config or LiveTraining(), device, profile)
         if weights is not None:
             run.begin_with(weights)
     settings = run.config
     corpus = load(data, store, settings.split)
     mixer = StereoMixer(
-        corpus, seed=settings.seed, frames=settings.frames, sources=settings.sources, rolls=settings.rolls
+        corpus,
+        seed=settings.seed,
+        frames=settings.frames + run.net.lookahead,
+        sources=settings.sources,
+        rolls=settings.rolls,
+        hop=run.net.hop,
+        lookahead=run.net.lookahead,
     )
     begun, past = time.monotonic(), []
     with (runs / "log.jsonl").open("a") as log, progress(quiet) as bar:
@@ -192,7 +212,7 @@ def train_live(
             log.flush()
 
         note({"config": asdict(settings), "net": run.net.to_dict()})
-        task = bar.add_task("live", total=settings.steps, completed=run.step, note="")
+        task = bar.add_task(profile, total=settings.steps, completed=run.step, note="")
         try:
             while run.step < settings.steps and (minutes is None or time.monotonic() - begun < minutes * 60):
                 past.append(run.update(mixer))
@@ -208,6 +228,24 @@ def train_live(
     return last
 
 
-def settings_of(seed: int, steps: int, config: LiveTraining | None = None) -> LiveTraining:
-    """The usual training with another seed and length."""
-    return replace(config or LiveTraining(), seed=seed, steps=steps)
+def sizes_of(profile: str, lookahead: int | None = None) -> LiveConfig:
+    """The net of a profile, with another look-ahead if that is asked for.
+
+    Raises
+    ------
+    UsageError
+        If the profile does not look ahead, or not by so much.
+    """
+    hop, usual = PROFILES[profile]
+    if lookahead is not None and not usual and lookahead:
+        raise UsageError(f"--lookahead {lookahead}: {profile} does not look ahead; karaoke does")
+    if lookahead is not None and usual and not 1 <= lookahead <= MOST_LOOKAHEAD:
+        raise UsageError(f"--lookahead {lookahead}: {profile} looks ahead by 1 to {MOST_LOOKAHEAD} hops")
+    return LiveConfig(hop=hop, lookahead=usual if lookahead is None else lookahead)
+
+
+def settings_of(profile: str, *, seed: int, steps: int, lr: float | None, split: str, begun: bool) -> LiveTraining:
+    """The usual training of a profile; `begun`: from weights that are trained already."""
+    frames = 1034 * 256 // PROFILES[profile][0]
+    rate = lr if lr is not None else 1e-3 if begun else 3e-3
+    return LiveTraining(seed=seed, steps=steps, lr=rate, split=split, frames=frames)

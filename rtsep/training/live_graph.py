@@ -1,9 +1,9 @@
 """The streaming ONNX graph of a live net: one stereo field and the state in, two masks and the state out.
 
-The state is one tensor (1, S): the last frame of every convolution's input, the two recurrent states, and the running
-level with its weight. Zeros are what comes before the first frame, so a reset needs nothing else. Every weight lies
-in the file under its own name and batch normalisation is left to ONNX Runtime to fold, so that a training can go on
-from the exported file alone (`rtsep.training.weights`).
+The state is one tensor (1, S): the last frame of every convolution's input, the two recurrent states, the running
+level with its weight, and what a look-ahead keeps back. Zeros are what comes before the first frame, so a reset needs
+nothing else. Every weight lies in the file under its own name and batch normalisation is left to ONNX Runtime to fold,
+so that a training can go on from the exported file alone (`rtsep.training.weights`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper
 
 from rtsep.training.graph import OPSET, Graph
@@ -22,15 +21,20 @@ from rtsep.training.nets.live import BINS, FEATURE_MEAN, FEATURE_SCALE, FEATURES
 class _Builder:
     """A graph under construction with the weights of a net and the pieces of its state."""
 
-    def __init__(self, model: Live) -> None:
+    def __init__(self, model: Live, half: bool) -> None:
         self.graph = Graph()
         self.model = model
+        self.half = half
         self.weights = {k: v.detach().float().cpu().numpy() for k, v in model.state_dict().items() if v.ndim}
         self.pieces: list[tuple[str, int]] = []  # name and size of each piece of the state
 
     def weight(self, name: str) -> str:
-        """A weight of the net under its own name."""
-        return self.graph.constant(name, self.weights[name])
+        """A weight of the net, stored under its own name."""
+        value = self.weights[name]
+        if not (self.half and value.ndim > 1):
+            return self.graph.constant(name, value)
+        self.graph.constant(name, value.astype(np.float16))
+        return self.graph.add("Cast", [name], f"{name}_wide", to=TensorProto.FLOAT)
 
     def reshape(self, x: str, output: str, *shape: int) -> str:
         """`x` in another shape."""
@@ -44,6 +48,16 @@ class _Builder:
     def keep(self, name: str, x: str) -> None:
         """Carry `x` on as the piece `name`."""
         self.reshape(x, f"{name}_next", 1, -1)
+
+    def kept_back(self, name: str, x: str, *shape: int) -> str:
+        """`nets.live.kept_back` by the look-ahead: the oldest of the frames in the state."""
+        n, size, g = self.model.config.lookahead, int(np.prod(shape)), self.graph
+        if not n:
+            return x
+        all_of = g.add("Concat", [self.past(name, 1, n * size), self.reshape(x, f"{name}_new", 1, size)], name, axis=1)
+        axis, first, end = g.shape(1), g.shape(size), g.shape((n + 1) * size)
+        g.add("Slice", [all_of, first, end, axis], f"{name}_next")
+        return self.reshape(g.add("Slice", [all_of, g.shape(0), first, axis], f"{name}_oldest"), f"{name}_late", *shape)
 
     def norm(self, x: str, name: str) -> str:
         """Batch normalisation and leaky ReLU."""
@@ -117,8 +131,8 @@ def _features(b: _Builder) -> str:
     both = g.add("ReduceL2", [tilted], "both", axes=[0], keepdims=1)
     mean = g.add("ReduceMean", [both], "mean", axes=[1], keepdims=1)
     fresh = g.add("Concat", [mean, g.constant("one", np.ones((1, 1), np.float32))], "fresh", axis=1)
-    decayed = g.add("Mul", [b.past("level", 1, 2), g.number(c.level_decay)], "decayed")
-    share = g.constant("share", np.array(1 - c.level_decay, np.float32))
+    decayed = g.add("Mul", [b.past("level", 1, 2), g.constant("decay", np.array(c.decay, np.float32))], "decayed")
+    share = g.constant("share", np.array(1 - c.decay, np.float32))
     level = g.add("Add", [decayed, g.add("Mul", [fresh, share], "added")], "level")
     b.keep("level", level)
     g.nodes.append(helper.make_node("Split", [level, g.shape(1, 1)], ["total", "weight"], name="level_parts", axis=1))
@@ -152,7 +166,8 @@ def _memory(b: _Builder, x: str, channels: int, rows: int) -> str:
     x = g.add("Add", [x, b.linear("memory.row_out", each)], "memory_flat")
     seen = b.reshape(b.linear("memory.squeeze", x), "memory_seen", 1, -1)
     whole = b.linear("memory.all_out", b.gru("memory.all", seen, 1, c.units))
-    x = g.add("Add", [x, b.reshape(whole, "memory_whole", rows, channels)], "memory")
+    late = b.kept_back("memory_late", x, rows, channels)
+    x = g.add("Add", [late, b.reshape(whole, "memory_whole", rows, channels)], "memory")
     return b.reshape(g.add("Transpose", [x], "memory_turned", perm=[1, 0]), "memory_map", 1, channels, 1, rows)
 
 
@@ -164,16 +179,20 @@ def _up(b: _Builder, name: str, x: str, outputs: int, rows: int) -> str:
     return b.reshape(x, f"{name}_map", 1, outputs, 1, 2 * rows)
 
 
-def streaming_graph(model: Live) -> tuple[onnx.ModelProto, int]:
-    """The ONNX model of a trained net, and the size S of its state."""
-    b = _Builder(model.eval())
+def streaming_graph(model: Live, half: bool = False) -> tuple[onnx.ModelProto, int]:
+    """The ONNX model of a trained net, and the size S of its state.
+
+    With `half` matrices are stored as float16 and cast when the file is loaded: ONNX Runtime folds that away.
+    """
+    b = _Builder(model.eval(), half)
     g, (first, second, third) = b.graph, model.config.channels
     x0 = b.conv("enter", b.norm(_fold(b, _features(b)), "norm"), first, 2 * ROWS)
     x1 = b.conv("mid1", b.conv("down1", x0, first, 2 * ROWS, 2), second, ROWS)
     x2 = b.conv("mid2", b.conv("down2", x1, second, ROWS, 2), third, ROWS // 2)
     x = b.conv("deep", _memory(b, x2, third, ROWS // 2), third, ROWS // 2)
-    x = b.conv("wide2", g.add("Add", [_up(b, "up2", x, second, ROWS // 2), x1], "join2"), second, ROWS)
-    x = b.conv("wide1", g.add("Add", [_up(b, "up1", x, first, ROWS), x0], "join1"), first, 2 * ROWS)
+    late1, late0 = b.kept_back("across1", x1, 1, second, 1, ROWS), b.kept_back("across0", x0, 1, first, 1, 2 * ROWS)
+    x = b.conv("wide2", g.add("Add", [_up(b, "up2", x, second, ROWS // 2), late1], "join2"), second, ROWS)
+    x = b.conv("wide1", g.add("Add", [_up(b, "up1", x, first, ROWS), late0], "join1"), first, 2 * ROWS)
     x = g.add("Transpose", [b.reshape(x, "wide1_rows", first, 2 * ROWS)], "by_row", perm=[1, 0])
     g.nodes.append(helper.make_node("Split", [x, g.shape(ROWS, ROWS)], ["row_low", "row_high"], name="unfold", axis=0))
     outs = []
@@ -207,26 +226,3 @@ def streaming_graph(model: Live) -> tuple[onnx.ModelProto, int]:
     helper.set_model_props(result, {"net": json.dumps(model.config.to_dict())})
     onnx.checker.check_model(result, full_check=True)
     return result, size
-
-
-@torch.no_grad()
-def deviation(model: Live, data: bytes, size: int, frames: int = 60, seed: int = 0) -> float:
-    """Largest difference of the masks between ONNX Runtime, frame by frame, and torch, in one pass.
-
-    The test sound is noise at changing level with digital silence at the start and in the middle.
-    """
-    import onnxruntime
-
-    rng = np.random.default_rng(seed)
-    field = rng.standard_normal((frames, FEATURES, BINS)).astype(np.float32)
-    field[:, :2] = np.abs(field[:, :2]) * 10 ** rng.uniform(-3, 2, (frames, 1, 1))
-    field[:, 2:] = np.clip(field[:, 2:], -1, 1)
-    field[:3] = field[frames // 2 : frames // 2 + 10] = 0
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    state, worst = np.zeros((1, size), np.float32), 0.0
-    for t, mask in enumerate(model.eval().infer(torch.from_numpy(field)).numpy()):
-        got, state = session.run(["mask", "state_out"], {"field": field[t], "state": state})
-        worst = max(worst, float(np.abs(got - mask).max()))
-    return worst

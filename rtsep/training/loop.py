@@ -26,7 +26,8 @@ from rtsep.training.evaluate import score, summarize
 from rtsep.training.nets.koretzky import CONTEXT, Koretzky, NetConfig
 from rtsep.training.songs import songs
 
-NETS = ("koretzky", "live")
+NETS = ("koretzky", "live", "monitor", "karaoke")
+SPLITS = ("train", "all_train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +260,9 @@ def train(
     seed: int = 0,
     device: str = "auto",
     target: str = "soft",
-    lookahead: int = 0,
+    lookahead: int | None = None,
+    lr: float | None = None,
+    split: str = "train",
     init: Path | None = None,
     preview: Path | None = None,
     cache: Path | None = None,
@@ -274,7 +277,7 @@ def train(
     Parameters
     ----------
     net : str
-        Which net: "koretzky" or "live".
+        Which net: "koretzky", or "live", "monitor" or "karaoke" of the live family.
     data : Path
         Folder of the sound (see `rtsep.training.data`).
     runs : Path
@@ -289,10 +292,14 @@ def train(
         "cpu", "cuda" or "auto".
     target : str
         "binary" (the source's: MSE to the binary mask) or "soft".
-    lookahead : int
-        Hops that the net may look ahead, 0..24.
+    lookahead : int, optional
+        Hops that the net may look ahead: koretzky 0..24, karaoke 1..14.
+    lr : float, optional
+        Highest learning rate; 3e-3 if not given, 1e-3 for the live family with `init`.
+    split : str
+        "train", or "all_train": the dev songs too. Scores on these mean nothing then.
     init : Path, optional
-        Begin with the weights of this checkpoint; for live also of a model folder.
+        Begin with the weights of this checkpoint; for the live family also of a model folder, whatever its profile.
     preview : Path, optional
         Write the vocals of two dev songs there at every scoring, as FLAC.
 
@@ -305,7 +312,11 @@ def train(
         raise UsageError(f"no net {net!r} to train; there is: {', '.join(NETS)}")
     if target not in {"binary", "soft"}:
         raise UsageError(f"target {target!r}: expected binary or soft")
-    if not 0 <= lookahead <= 24:
+    if split not in SPLITS:
+        raise UsageError(f"split {split!r}: expected {' or '.join(SPLITS)}")
+    if lr is not None and not 0 < lr <= 1:
+        raise UsageError(f"lr {lr:g}: expected a learning rate above 0, at most 1")
+    if net == "koretzky" and not 0 <= (lookahead or 0) <= 24:
         raise UsageError(f"lookahead {lookahead}: expected 0 to 24 hops")
     last = runs / "last.pt"
     if last.exists() and not resume:
@@ -316,12 +327,13 @@ def train(
     where = pick_device(device)
     runs.mkdir(parents=True, exist_ok=True)
     store = cache or runs.parent / "cache"
-    if net == "live":
-        from rtsep.training.live import settings_of, train_live
+    if net != "koretzky":
+        from rtsep.training.live import settings_of, sizes_of, train_live
 
-        if target != "soft" or lookahead or preview:
-            raise UsageError("live: --target, --lookahead and --preview are not for this net")
+        if target != "soft":
+            raise UsageError(f"{net}: --target is not for this net")
         return train_live(
+            net,
             data=data,
             runs=runs,
             minutes=minutes,
@@ -329,7 +341,8 @@ def train(
             init=init,
             cache=store,
             device=where,
-            config=settings_of(seed, steps),
+            sizes=sizes_of(net, lookahead),
+            config=settings_of(net, seed=seed, steps=steps, lr=lr, split=split, begun=init is not None),
             score_every=score_every,
             quiet=quiet,
         )
@@ -339,7 +352,8 @@ def train(
         run = Run(NetConfig.from_dict(checkpoint["net"]), settings, where)
         run.restore(checkpoint)
     else:
-        settings = replace(config or TrainConfig(), target=target, lookahead=lookahead, seed=seed, steps=steps)
+        settings = replace(config or TrainConfig(), target=target, lookahead=lookahead or 0, seed=seed, steps=steps)
+        settings = replace(settings, lr=lr or settings.lr, split=split)
         begin = read_checkpoint(init) if init else None
         settings = replace(settings, vad_fresh=begin is None)
         run = Run(NetConfig.from_dict(begin["net"]) if begin else sizes or NetConfig(), settings, where)

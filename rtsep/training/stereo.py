@@ -1,5 +1,5 @@
 """Mash-ups in stereo for the live nets: what `rtsep.training.augment` does, with a place in the stereo field for
-every part, at hop 256 and over a context of seconds.
+every part, at the hop of the net and over a context of seconds.
 
 Everything is kept as middle and side, half the sum and half the difference of left and right. A step's batch follows
 from (seed, step).
@@ -9,8 +9,8 @@ from (seed, step).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -21,19 +21,22 @@ from rtsep.dsp.windows import asymmetric_pair
 from rtsep.separators.features import stereo_field
 from rtsep.training.augment import CACHE_RATE, NARROW_HZ, STREAM_RATE, WINDOW, Floats, Mixer
 from rtsep.training.data import CACHE_SCALE, Clip, Corpus
+from rtsep.training.evaluate import resynthesize
 
-HOP = 256
 BINS = 768
 Complex = NDArray[np.complex64]
 
 
 @dataclass(frozen=True, slots=True)
 class StereoBatch:
-    """What a training step needs: B sequences of T frames; the rows of pairs are middle and side."""
+    """What a training step needs: B sequences of T frames; the rows of pairs are middle and side.
+
+    With a look-ahead of n frames the targets are those of the first T - n frames.
+    """
 
     field: Floats  # (B, T, 4, BINS) of the mixture, as `features.stereo_field`
-    cross: Floats  # (B, T, 2, BINS) Re(V conj X)
-    voice: Floats  # (B,) energy of the vocals in the bins that count
+    cross: Floats  # (B, T - n, 2, BINS) Re(V conj X)
+    voice: Floats  # (B,) energy of the vocals in the bins and frames that count
     bins: Floats  # (B, BINS) 1 where the sources have content
 
     def arrays(self) -> dict[str, Floats]:
@@ -45,33 +48,56 @@ class StereoBatch:
     "void(complex64[:, :, ::1], complex64[:, :, ::1], float32[:, :, ::1], float32[:, :, ::1])", cache=True, nogil=True
 )
 def fields(mixture, vocals, field, cross):
-    """Stereo field and products of spectra (T, 2, BINS), middle and side."""
+    """Stereo field of spectra (T, 2, BINS), middle and side, and their products for the frames that `cross` has."""
     pair = np.empty((2, mixture.shape[2]), np.complex64)
     for t in range(mixture.shape[0]):
         for k in range(mixture.shape[2]):
             m, s = mixture[t, 0, k], mixture[t, 1, k]
             pair[0, k], pair[1, k] = m + s, m - s
-            v, w = vocals[t, 0, k], vocals[t, 1, k]
-            cross[t, 0, k] = m.real * v.real + m.imag * v.imag
-            cross[t, 1, k] = s.real * w.real + s.imag * w.imag
+            if t < cross.shape[0]:
+                v, w = vocals[t, 0, k], vocals[t, 1, k]
+                cross[t, 0, k] = m.real * v.real + m.imag * v.imag
+                cross[t, 1, k] = s.real * w.real + s.imag * w.imag
         stereo_field(pair, field[t])
 
 
-def stft(sound: Floats, window: Floats, bins: int = BINS) -> Complex:
-    """Spectra (frames, channels, bins) of sound (channels, samples); frame k ends at sample ``WINDOW + k * HOP``."""
-    frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW, axis=1)[:, ::HOP]
+def stft(sound: Floats, window: Floats, hop: int, bins: int = BINS) -> Complex:
+    """Spectra (frames, channels, bins) of sound (channels, samples); frame k ends at sample ``WINDOW + k * hop``."""
+    frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW, axis=1)[:, ::hop]
     return np.ascontiguousarray(fft.rfft(frames * window, axis=-1)[..., :bins].transpose(1, 0, 2))
 
 
 class StereoMixer(Mixer):
-    """Batches of stereo mash-ups addressed by step; parameters as `rtsep.training.augment.Mixer`."""
+    """Batches of stereo mash-ups addressed by step.
 
-    def __init__(self, corpus: Corpus, *, seed: int, frames: int = 1034, sources: int = 4, rolls: int = 1) -> None:
-        super().__init__(corpus, seed=seed, frames=frames, sources=sources, rolls=rolls)
-        self.total = frames
-        self.length = fft.next_fast_len((frames - 1) * HOP + WINDOW, real=True)
+    Parameters
+    ----------
+    corpus, seed, sources, rolls
+        As in `rtsep.training.augment.Mixer`.
+    frames : int
+        Of a sequence, those that have no target because of the look-ahead among them.
+    hop : int
+        Samples from frame to frame.
+    lookahead : int
+        Frames that the net may look ahead of the one it masks.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        *,
+        seed: int,
+        frames: int = 1034,
+        sources: int = 4,
+        rolls: int = 1,
+        hop: int = 256,
+        lookahead: int = 0,
+    ) -> None:
+        super().__init__(corpus, seed=seed, frames=frames, sources=sources, rolls=rolls, lookahead=lookahead)
+        self.total, self.hop = frames, hop
+        self.length = fft.next_fast_len((frames - 1) * hop + WINDOW, real=True)
         self.length += self.length % 2
-        self.window = asymmetric_pair(WINDOW, HOP)[0].astype(np.float32)
+        self.window = asymmetric_pair(WINDOW, hop)[0].astype(np.float32)
         real = [clip for clip in corpus.accompaniments if clip.group != "score"]
         scores = [clip for clip in corpus.accompaniments if clip.group == "score"]  # `rtsep.training.scores`
         rest = self.accompaniments[1:] if corpus.accompaniments else self.accompaniments
@@ -80,16 +106,31 @@ class StereoMixer(Mixer):
 
     def batch(self, step: int) -> StereoBatch:  # type: ignore[override]
         """The batch of a step: the same for the same seed, corpus and sizes."""
+        rows = [self._targets(*row) for row in self._rows(step)]
+        return StereoBatch(*(np.stack([row[i] for row in rows]).astype(np.float32, copy=False) for i in range(4)))
+
+    def sounds(self, step: int) -> Iterator[tuple[Floats, Floats]]:
+        """What the net hears at a step: mixture and vocals of each row, left and right, shape (2, samples)."""
+        samples = (self.total - 1) * self.hop
+        for x, v, _ in self._rows(step):
+            yield self._sound(x, samples), self._sound(v, samples)
+
+    def _sound(self, spectra: Complex, samples: int) -> Floats:
+        """Left and right (2, samples) of spectra (T, 2, BINS), middle and side."""
+        whole = np.pad(spectra, ((0, 0), (0, 0), (0, WINDOW // 2 + 1 - BINS)))
+        mid, side = (resynthesize(whole[:, i], samples, self.hop) for i in (0, 1))
+        return np.stack([mid + side, mid - side])
+
+    def _rows(self, step: int) -> Iterator[tuple[Complex, Complex, Floats]]:
+        """Spectra (T, 2, BINS) of mixture and vocals of each row of a batch, and the bins that count."""
         rng = np.random.default_rng([self.seed, step])
         drawn = [self._draw(rng) for _ in range(self.sources)]
-        spectra = [(stft(v, self.window)[: self.total], stft(a, self.window)[: self.total]) for v, a, _, _ in drawn]
+        spectra = [[stft(part, self.window, self.hop)[: self.total] for part in d[:2]] for d in drawn]
         tops = np.array([[d[2], d[3]] for d in drawn])
-        rows = []
         for roll in range(self.rolls):
             for i in range(self.sources):
                 j = (i + roll) % self.sources
-                rows.append(self._mixture(rng, spectra[i][0], spectra[j][1], tops[i, 0], tops[j, 1], roll == 0))
-        return StereoBatch(*(np.stack([row[i] for row in rows]).astype(np.float32, copy=False) for i in range(4)))
+                yield self._mixture(rng, spectra[i][0], spectra[j][1], tops[i, 0], tops[j, 1], roll == 0)
 
     def _draw(self, rng: np.random.Generator) -> tuple[Floats, Floats, float, float]:
         """Vocals and accompaniment, (2, length) each, and the top of the content of each in Hz."""
@@ -193,8 +234,17 @@ class StereoMixer(Mixer):
         result[:rows] = fft.irfft(out[:rows], self.length)
         return result
 
-    def _mixture(self, rng: np.random.Generator, v: Complex, a: Complex, top_v: float, top_a: float, true: bool) -> Any:
-        """One sequence from spectra (T, 2, BINS): the fields of `StereoBatch`. `true`: the pair as drawn."""
+    def _targets(self, x: Complex, v: Complex, bins: Floats) -> tuple[Floats, Floats, np.float32, Floats]:
+        """The fields of `StereoBatch` for one row."""
+        n = len(x) - self.lookahead
+        field, cross = np.empty((len(x), 4, BINS), np.float32), np.empty((n, 2, BINS), np.float32)
+        fields(x, v, field, cross)
+        return field, cross, np.float32(np.vdot(v[:n], v[:n]).real), bins
+
+    def _mixture(
+        self, rng: np.random.Generator, v: Complex, a: Complex, top_v: float, top_a: float, true: bool
+    ) -> tuple[Complex, Complex, Floats]:
+        """Mixture and vocals of one row from spectra (T, 2, BINS). `true`: the pair as drawn."""
         energy_v, energy_a = (float(np.vdot(s, s).real) / s.shape[0] + 1e-9 for s in (v, a))
         native = 10 * np.log10(energy_v / energy_a)
         balance = float(np.clip(rng.normal(-2.0, 5.0), -15, 12))
@@ -216,10 +266,7 @@ class StereoMixer(Mixer):
         v *= bins * codec
         if mono:
             x[:, 1] = v[:, 1] = 0
-        field = np.empty((len(x), 4, BINS), np.float32)
-        cross = np.empty((len(x), 2, BINS), np.float32)
-        fields(x, v, field, cross)
-        return field, cross, np.float32(np.vdot(v, v).real), bins
+        return x, v, bins
 
 
 def read(clip: Clip, start: int, frames: int) -> Floats:

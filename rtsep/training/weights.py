@@ -1,10 +1,11 @@
-"""Weights of a live net from a checkpoint or from a shipped model folder, to go on training with."""
+"""Weights of a net of the live family from a checkpoint or from a model folder, to go on training with."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
@@ -20,8 +21,8 @@ def first_weights(source: Path) -> tuple[LiveConfig, dict[str, Tensor]]:
     Parameters
     ----------
     source : Path
-        A checkpoint of ``rtsep train live``, a model folder, or its ``model.onnx``: the exported file holds every
-        weight under its own name.
+        A checkpoint of ``rtsep train`` live, monitor or karaoke, a model folder, or its ``model.onnx``: the exported
+        file holds every weight under its own name.
 
     Raises
     ------
@@ -30,17 +31,18 @@ def first_weights(source: Path) -> tuple[LiveConfig, dict[str, Tensor]]:
     """
     path = source / "model.onnx" if source.is_dir() else source
     if path.suffix != ".onnx":
+        from rtsep.training.live import PROFILES
         from rtsep.training.loop import read_checkpoint
 
         checkpoint = read_checkpoint(path)
-        if checkpoint["name"] != "live":
-            raise UsageError(f"{path} is a checkpoint of {checkpoint['name']}, not of live")
+        if checkpoint["name"] not in PROFILES:
+            raise UsageError(f"{path} is a checkpoint of {checkpoint['name']}, not of {', '.join(PROFILES)}")
         return LiveConfig.from_dict(checkpoint["net"]), checkpoint["mean"]
     try:
         model = onnx.load(str(path))
         sizes = next(entry.value for entry in model.metadata_props if entry.key == "net")
         config = LiveConfig.from_dict(json.loads(sizes))
-        found = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in model.graph.initializer}
+        found = {i.name: torch.from_numpy(numpy_helper.to_array(i).astype(np.float32)) for i in model.graph.initializer}
     except Exception as error:  # whatever the parser meets in a foreign file
         raise UsageError(f"{path} is not a model that `rtsep export` made of a live net: {error}") from error
     blank = Live(config).state_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from rtsep.training import gru  # noqa: E402
 from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
 from rtsep.training.live import LiveRun, LiveTraining, separate, train_live  # noqa: E402
-from rtsep.training.live_graph import deviation, streaming_graph  # noqa: E402
+from rtsep.training.live_check import deviation  # noqa: E402
+from rtsep.training.live_graph import streaming_graph  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.losses import field_mask  # noqa: E402
 from rtsep.training.nets.live import BINS, FEATURES, Live, LiveConfig, running_mean  # noqa: E402
@@ -45,7 +47,7 @@ def _field(frames: int) -> torch.Tensor:
     return field
 
 
-@pytest.mark.parametrize("config", [SMALL, LiveConfig()])
+@pytest.mark.parametrize("config", [SMALL, LiveConfig(), LiveConfig(lookahead=3), replace(SMALL, hop=128)])
 def test_streaming_onnx_equals_sequence(config: LiveConfig):
     pytest.importorskip("onnxruntime")
     model = _model(config)

@@ -5,6 +5,10 @@ channels. Convolutions see the newest two frames and three rows; they halve the 
 is shared by the 16 rows, and one global GRU sees them all. The way up adds what the way down had at each size. Two
 masks come out, for (L + R) / 2 and (L - R) / 2: a voice in the middle lets the whole side go.
 
+Profiles of one family share the weights' shapes: `monitor` has half the hop, `karaoke` looks ahead by n frames. Then
+every map on the way across is kept back by n frames, so that the masks are made of the very frame that they are for,
+and only what the GRU has heard since then is new.
+
 Shapes: B sequences, T frames, C channels, R rows; maps are (B, C, T, R), channels-last in memory.
 """
 
@@ -27,16 +31,23 @@ FEATURE_MEAN, FEATURE_SCALE = 3.0, 1.5  # of log1p(100 x / level)
 
 @dataclass(frozen=True, slots=True)
 class LiveConfig:
-    """Sizes of the net and of the level normalisation; saved in every checkpoint and in the exported file."""
+    """Sizes of the net, its time grid and its level normalisation; saved in every checkpoint and exported file."""
 
     channels: tuple[int, int, int] = (48, 64, 96)
     row_units: int = 48
     squeeze: int = 32  # channels of each row that the global GRU sees
     units: int = 256
     leak: float = 0.1
-    level_decay: float = 0.9975  # per frame: 2.3 s at hop 256, 44.1 kHz
+    level_decay: float = 0.9975  # per 256 samples: 2.3 s at 44.1 kHz
     level_floor: float = 1e-3
     compression: float = 100.0
+    hop: int = 256
+    lookahead: int = 0  # frames: the mask given out is for the frame that came so many frames ago
+
+    @property
+    def decay(self) -> float:
+        """Level decay per frame."""
+        return self.level_decay ** (self.hop / 256)
 
     def to_dict(self) -> dict[str, object]:
         """The plain form, for a checkpoint or a log."""
@@ -64,6 +75,15 @@ def running_mean(x: Tensor, decay: float, block: int = 256) -> Tensor:
         total = sums[:, -1:]
         out.append(sums)
     return torch.cat(out, 1) / (1 - decay ** torch.arange(1.0, x.shape[1] + 1, device=x.device))
+
+
+def kept_back(x: Tensor, frames: int, dim: int) -> Tensor:
+    """`x`, so many frames late along `dim`; zeros come first."""
+    if not frames:
+        return x
+    rest = x.shape[dim] - min(frames, x.shape[dim])
+    none = torch.zeros_like(x.narrow(dim, 0, x.shape[dim] - rest))
+    return torch.cat([none, x.narrow(dim, 0, rest)], dim)
 
 
 class Conv(nn.Module):
@@ -103,6 +123,7 @@ class Memory(nn.Module):
         self.squeeze = nn.Linear(channels, config.squeeze)
         self.all = nn.GRU(rows * config.squeeze, config.units)
         self.all_out = nn.Linear(config.units, rows * channels)
+        self.lookahead = config.lookahead
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, R), unchanged in shape."""
@@ -110,7 +131,8 @@ class Memory(nn.Module):
         flat = x.permute(2, 0, 3, 1).reshape(t, b * r, c)
         flat = flat + self.row_out(gru.run(self.row, flat))
         seen = self.squeeze(flat).reshape(t, b, -1)
-        out = (flat.reshape(t, b, -1) + self.all_out(gru.run(self.all, seen))).reshape(t, b, r, c)
+        late = kept_back(flat, self.lookahead, 0)
+        out = (late.reshape(t, b, -1) + self.all_out(gru.run(self.all, seen))).reshape(t, b, r, c)
         return out.permute(1, 3, 0, 2).contiguous(memory_format=torch.channels_last)
 
 
@@ -147,12 +169,12 @@ class Live(nn.Module):
         """Stereo field (B, T, 4, BINS) to features of the same shape that do not depend on the playing level."""
         c = self.config
         magnitude = field[:, :, :2] * self.tilt
-        level = running_mean(magnitude.square().sum(2).sqrt().mean(-1), c.level_decay) + c.level_floor
+        level = running_mean(magnitude.square().sum(2).sqrt().mean(-1), c.decay) + c.level_floor
         scaled = torch.log1p(magnitude * (c.compression / level)[..., None, None])
         return torch.cat([(scaled - FEATURE_MEAN) / FEATURE_SCALE, field[:, :, 2:]], 2)
 
     def forward(self, field: Tensor) -> Tensor:
-        """Stereo field (B, T, 4, BINS) to logits of the masks (B, T, 2, BINS)."""
+        """Stereo field (B, T, 4, BINS) to logits of the masks (B, T, 2, BINS), those of frame t - n at t."""
         b, t = field.shape[:2]
         x = self.normalise(field)
         low = x[..., :SPLIT].reshape(b, t, FEATURES, ROWS, LOW).transpose(2, 3).reshape(b, t, ROWS, -1)
@@ -162,8 +184,9 @@ class Live(nn.Module):
         x1 = self.mid1(self.down1(x0))
         x2 = self.mid2(self.down2(x1))
         x = self.deep(self.memory(x2))
-        x = self.wide2(self.up2(x) + x1)
-        x = (self.wide1(self.up1(x) + x0)).permute(0, 2, 3, 1)  # (B, T, R, C)
+        n = self.config.lookahead
+        x = self.wide2(self.up2(x) + kept_back(x1, n, 2))
+        x = (self.wide1(self.up1(x) + kept_back(x0, n, 2))).permute(0, 2, 3, 1)  # (B, T, R, C)
         low = self.out_low(x[:, :, :ROWS]).reshape(b, t, ROWS, 2, LOW).transpose(2, 3).reshape(b, t, 2, -1)
         high = self.out_high(x[:, :, ROWS:]).reshape(b, t, ROWS, 2, HIGH).transpose(2, 3).reshape(b, t, 2, -1)
         return torch.cat([low, high], -1)

@@ -1,0 +1,255 @@
+"""The profiles of the live family: one architecture and one set of weights at another hop, or with a look-ahead."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
+pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
+
+from rtsep.errors import ModelError, UsageError  # noqa: E402
+from rtsep.training import export as exporting  # noqa: E402
+from rtsep.training.data import load  # noqa: E402
+from rtsep.training.export import export  # noqa: E402
+from rtsep.training.live import LiveTraining, separate, settings_of, sizes_of, train_live  # noqa: E402
+from rtsep.training.live_check import rounded  # noqa: E402
+from rtsep.training.loop import read_checkpoint, train  # noqa: E402
+from rtsep.training.losses import field_mask  # noqa: E402
+from rtsep.training.nets.live import BINS, FEATURES, Live, LiveConfig  # noqa: E402
+from rtsep.training.stereo import StereoMixer, stft  # noqa: E402
+from rtsep.training.weights import first_weights  # noqa: E402
+
+SMALL = LiveConfig(channels=(4, 5, 6), row_units=3, squeeze=2, units=7)
+KARAOKE = replace(SMALL, lookahead=3)
+MONITOR = replace(SMALL, hop=128)
+SHORT = LiveTraining(steps=3, frames=20, sources=2, rolls=1)
+CPU = torch.device("cpu")
+
+
+def _model(config: LiveConfig, whole: bool = True) -> Live:
+    """A net with weights drawn alike for every profile; unless `whole`, its global GRU says nothing."""
+    torch.manual_seed(1)
+    model = Live(config).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    if not whole:
+        model.memory.all_out.weight.data.zero_()
+        model.memory.all_out.bias.data.zero_()
+    return model
+
+
+def _field(frames: int) -> torch.Tensor:
+    torch.manual_seed(2)
+    field = torch.rand(frames, FEATURES, BINS)
+    field[:, 2:] = 2 * field[:, 2:] - 1
+    return field
+
+
+def _train(profile: str, corpus: Path, cache: Path, runs: Path, **more: object) -> Path:
+    runs.mkdir(parents=True, exist_ok=True)
+    options: dict = {"config": SHORT, "score_every": 0, "quiet": True, "device": CPU}
+    return train_live(profile, data=corpus, cache=cache, runs=runs, **(options | more))
+
+
+def test_a_net_that_looks_ahead_masks_the_frame_of_so_long_ago():
+    now, late = _model(SMALL, whole=False), _model(KARAOKE, whole=False)
+    field = _field(40)
+    settled = 10  # frames until nothing is left of how the stream began
+    torch.testing.assert_close(late.infer(field)[3 + settled :], now.infer(field)[settled:-3], rtol=0, atol=1e-5)
+
+
+def test_a_net_that_looks_ahead_hears_what_follows_and_nothing_more():
+    field = _field(40)
+    marked = field.clone()
+    marked[20, :2] *= 5
+    for config, whole, first in ((SMALL, True, 20), (KARAOKE, False, 23), (KARAOKE, True, 20)):
+        model = _model(config, whole)
+        moved = (model.infer(field) - model.infer(marked)).abs().amax((1, 2))
+        assert moved[:first].max() < 1e-6
+        assert moved[first] > 1e-6
+
+
+def test_offline_vocals_are_aligned_at_any_lookahead():
+    rng = np.random.default_rng(0)
+    sound = (0.1 * rng.standard_normal((2, 60 * 256))).astype(np.float32)
+    now, late = (separate(_model(c, whole=False), sound, autocast=False) for c in (SMALL, KARAOKE))
+    assert now.shape == late.shape == sound.shape
+    np.testing.assert_allclose(late[:, 12 * 256 :], now[:, 12 * 256 :], atol=1e-5)
+    assert np.abs(now).max() > 0.01
+
+
+def test_the_level_fades_in_the_same_time_at_any_hop():
+    seconds = np.log(0.5) / np.log(SMALL.decay) * 256
+    assert np.log(0.5) / np.log(MONITOR.decay) * 128 == pytest.approx(seconds)
+    assert SMALL.decay == 0.9975
+
+
+def test_targets_of_a_lookahead(corpus_folder: Path, cache_folder: Path):
+    corpus = load(corpus_folder, cache_folder)
+    whole = StereoMixer(corpus, seed=3, frames=24, sources=2, rolls=1).batch(1)
+    late = StereoMixer(corpus, seed=3, frames=24, sources=2, rolls=1, lookahead=4).batch(1)
+    np.testing.assert_array_equal(late.field, whole.field)
+    np.testing.assert_array_equal(late.cross, whole.cross[:, :20])
+    assert (late.voice <= whole.voice).all()
+    # masks that come four frames late cost what they would have cost in time
+    logits = torch.randn(2, 24, 2, BINS)
+    field, cross, voice, bins = (torch.from_numpy(x) for x in (late.field, late.cross, late.voice, late.bins))
+    in_time = field_mask(logits[:, 4:], field[:, :20], cross, voice, bins)
+    torch.testing.assert_close(field_mask(logits, field, cross, voice, bins), in_time)
+    shifted = torch.roll(logits, 1, 1)
+    assert not torch.isclose(field_mask(shifted, field, cross, voice, bins), in_time)
+
+
+def test_half_the_hop_is_the_same_sound_on_a_finer_grid(corpus_folder: Path, cache_folder: Path):
+    mixer = StereoMixer(load(corpus_folder, cache_folder), seed=1, frames=40, sources=2, rolls=1, hop=128)
+    batch = mixer.batch(2)
+    assert batch.field.shape == (2, 40, FEATURES, BINS)
+    for row, (mixture, vocals) in enumerate(mixer.sounds(2)):
+        assert mixture.shape == vocals.shape == (2, 39 * 128)
+        middle = 0.5 * (mixture[:1] + mixture[1:])
+        seen = np.abs(stft(middle, mixer.window, 128))[:, 0]  # frame k ends with frame k + 15 of the batch
+        wanted = batch.field[row, 15 : 15 + len(seen), 0]
+        error = np.linalg.norm(seen[1:-1] - wanted[1 : len(seen) - 1]) / np.linalg.norm(wanted)
+        assert error < 0.1
+
+
+@pytest.mark.parametrize(("profile", "sizes"), [("monitor", MONITOR), ("karaoke", KARAOKE)])
+def test_resumed_and_repeated_is_the_same(
+    profile: str, sizes: LiveConfig, corpus_folder: Path, cache_folder: Path, tmp_path: Path
+):
+    folders = [tmp_path / name for name in ("whole", "again", "part")]
+    for folder in folders[:2]:
+        _train(profile, corpus_folder, cache_folder, folder, sizes=sizes, save_every=1)
+    _train(profile, corpus_folder, cache_folder, folders[2], sizes=sizes, save_every=1, minutes=1e-9)
+    _train(profile, corpus_folder, cache_folder, folders[2], save_every=1, resume=True)
+    logs = [[json.loads(line) for line in (f / "log.jsonl").read_text().splitlines()] for f in folders]
+    losses = [[line["loss"] for line in log if "loss" in line] for log in logs]
+    assert len(losses[0]) == 3
+    assert losses[0] == losses[1] == losses[2]
+    whole, again, part = (read_checkpoint(folder / "last.pt") for folder in folders)
+    assert part["name"] == profile
+    assert LiveConfig.from_dict(part["net"]) == sizes
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, again["model"][name]), name
+        assert torch.equal(tensor, part["model"][name]), name
+    with pytest.raises(UsageError, match=f"a run of {profile}, not of live"):
+        _train("live", corpus_folder, cache_folder, folders[2], resume=True)
+
+
+def test_every_profile_begins_with_the_weights_of_any(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    none = replace(SHORT, steps=0)
+    first = _train("live", corpus_folder, cache_folder, tmp_path / "live", sizes=SMALL, config=none)
+    folder = export(first, tmp_path / "model", check=False)
+    for profile, init in (("monitor", folder), ("karaoke", tmp_path / "monitor" / "last.pt")):
+        _train(profile, corpus_folder, cache_folder, tmp_path / profile, init=init, config=none)
+        found = read_checkpoint(tmp_path / profile / "last.pt")
+        wanted = sizes_of(profile)
+        assert LiveConfig.from_dict(found["net"]) == replace(SMALL, hop=wanted.hop, lookahead=wanted.lookahead)
+        for name, tensor in read_checkpoint(first)["mean"].items():
+            if tensor.ndim:
+                assert torch.equal(tensor, found["model"][name]), name
+
+
+def test_a_checkpoint_from_before_the_family(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    path = _train("live", corpus_folder, cache_folder, tmp_path / "run", sizes=SMALL, config=replace(SHORT, steps=1))
+    values = read_checkpoint(path)
+    for field in ("hop", "lookahead"):
+        del values["net"][field]
+    torch.save(values, path)
+    _train("live", corpus_folder, cache_folder, tmp_path / "run", resume=True)
+    assert LiveConfig.from_dict(read_checkpoint(path)["net"]) == SMALL
+    manifest = tomllib.loads((export(path, tmp_path / "model", check=False) / "manifest.toml").read_text())
+    assert (manifest["transform"]["hop"], manifest["tensors"]["lookahead"]) == (256, 0)
+
+
+@pytest.mark.parametrize(("profile", "sizes"), [("live", SMALL), ("monitor", MONITOR), ("karaoke", KARAOKE)])
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_exported_is_proved_in_the_host(
+    profile: str, sizes: LiveConfig, storage: str, corpus_folder: Path, cache_folder: Path, tmp_path: Path
+):
+    pytest.importorskip("onnxruntime")
+    from rtsep.separators.onnx import OnnxSeparator
+
+    none = replace(SHORT, steps=0)
+    last = _train(profile, corpus_folder, cache_folder, tmp_path / "run", sizes=sizes, config=none)
+    values = read_checkpoint(last)
+    values["mean"] = _model(sizes).state_dict()
+    torch.save(values, last)
+    said: list[str] = []
+    folder = export(last, tmp_path / "model", storage=storage, say=said.append)
+    assert [line.split(":")[0] for line in said][-2:] == ["ONNX = torch", "stream = offline"]
+    manifest = tomllib.loads((folder / "manifest.toml").read_text())
+    assert manifest["name"] == profile
+    assert (manifest["transform"]["hop"], manifest["transform"]["synthesis"]) == (sizes.hop, 2 * sizes.hop)
+    assert OnnxSeparator(folder, device="cpu").latency == sizes.lookahead * sizes.hop
+    found, weights = first_weights(folder)
+    assert found == sizes
+    wanted = (rounded(_model(sizes)) if storage == "float16" else _model(sizes)).state_dict()
+    for name, tensor in wanted.items():
+        if tensor.ndim:
+            assert torch.equal(tensor, weights[name]), name
+
+
+def test_float16_takes_half_the_room(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    none, sizes = replace(SHORT, steps=0), LiveConfig()
+    last = _train("live", corpus_folder, cache_folder, tmp_path / "run", sizes=sizes, config=none)
+    wide, half = (
+        export(last, tmp_path / storage, storage=storage, check=False) / "model.onnx"
+        for storage in ("float32", "float16")
+    )
+    assert half.stat().st_size < 0.53 * wide.stat().st_size
+
+
+def test_a_stream_that_is_not_torch_is_refused(
+    corpus_folder: Path, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("onnxruntime")
+    none = replace(SHORT, steps=0)
+    last = _train("karaoke", corpus_folder, cache_folder, tmp_path / "run", sizes=KARAOKE, config=none)
+    text = exporting._MANIFEST.replace("lookahead = {lookahead}", "lookahead = 2")
+    monkeypatch.setattr(exporting, "_MANIFEST", text)
+    with pytest.raises(ModelError, match="the stream differs from torch"):
+        export(last, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_usual_training_of_a_profile():
+    assert sizes_of("karaoke").lookahead * 256 + 512 <= 4096
+    assert sizes_of("karaoke", 14).lookahead == 14
+    assert (sizes_of("monitor").hop, sizes_of("live").hop) == (128, 256)
+    live, monitor = (settings_of(p, seed=1, steps=9, lr=None, split="train", begun=False) for p in ("live", "monitor"))
+    assert live.frames * 256 == monitor.frames * 128
+    assert live.lr == 3e-3
+    assert settings_of("live", seed=1, steps=9, lr=None, split="train", begun=True).lr == 1e-3
+    chosen = settings_of("live", seed=1, steps=9, lr=2e-4, split="all_train", begun=True)
+    assert (chosen.lr, chosen.split) == (2e-4, "all_train")
+
+
+@pytest.mark.parametrize(
+    ("net", "wrong", "message"),
+    [
+        ("karaoke", {"lookahead": 15}, "1 to 14 hops"),
+        ("karaoke", {"lookahead": 0}, "1 to 14 hops"),
+        ("monitor", {"lookahead": 2}, "monitor does not look ahead"),
+        ("live", {"lr": -1.0}, "lr -1"),
+        ("live", {"split": "dev"}, "split 'dev'"),
+        ("monitor", {"target": "binary"}, "not for this net"),
+    ],
+)
+def test_wrong_options_are_said(
+    net: str, wrong: dict, message: str, corpus_folder: Path, cache_folder: Path, tmp_path: Path
+):
+    with pytest.raises(UsageError, match=message):
+        train(net, data=corpus_folder, cache=cache_folder, runs=tmp_path / "run", device="cpu", **wrong)
+
+
+def test_a_wrong_storage_is_said(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    last = _train("live", corpus_folder, cache_folder, tmp_path, sizes=SMALL, config=replace(SHORT, steps=0))
+    with pytest.raises(UsageError, match="float32 or float16"):
+        export(last, tmp_path / "model", storage="int4")
