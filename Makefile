@@ -4,7 +4,7 @@
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
             $(shell $(p) -c 'import sys; print("$(p)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
-# Extras for the tests; CI adds `train` (torch), without which the tests of the training are skipped.
+# Extras for the tests; CI adds `train` (torch) and `eval`, without which their tests are skipped.
 TEST_EXTRAS ?= cpu,jack,dev
 ARGS ?=
 

@@ -14,7 +14,7 @@ from cyclopts import App, CycloptsError
 from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 
 from rtsep import __version__
-from rtsep.cli import bench, completion, config, devices, doctor, export, models, run, separate, train
+from rtsep.cli import bench, completion, config, devices, doctor, evaluate, export, models, run, separate, train
 from rtsep.errors import RtsepError, UsageError, nearest
 
 app = App(
@@ -29,6 +29,7 @@ app.default(run.run)
 app.command(run.run, name="run")
 app.command(separate.separate)
 app.command(devices.devices)
+app.command(evaluate.evaluate)
 app.command(models.models)
 app.command(config.app)
 app.command(doctor.doctor)

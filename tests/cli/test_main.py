@@ -12,7 +12,10 @@ from rtsep.cli import bench, main, options, run, separate
 from rtsep.config import Config
 from rtsep.errors import UsageError
 
-COMMANDS = ("run", "separate", "devices", "models", "config", "doctor", "bench", "train", "export", "completion")
+COMMANDS = (
+    *("run", "separate", "evaluate", "devices", "models", "config", "doctor", "bench", "train", "export"),
+    "completion",
+)
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:

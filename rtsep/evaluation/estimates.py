@@ -1,0 +1,119 @@
+"""Estimates of a song's parts by one method, through the chain that plays live, and what they cost."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtsep.engine.offline import split
+from rtsep.engine.stream import engine_rate
+from rtsep.errors import RtsepError
+from rtsep.evaluation.methods import Method
+from rtsep.evaluation.oracles import Oracle
+from rtsep.evaluation.sound import Song, Sound, resampled
+from rtsep.separators.base import Mask, Separator, Spectrum
+from rtsep.spec import StreamSpec
+
+
+class Probe(Separator):
+    """A separator that is watched: duration of each `process`, and the masks of a stretch of the song.
+
+    Parameters
+    ----------
+    inner : Separator
+    stretch : (float, float), optional
+        Begin and end in seconds; `masks` then holds the first channel's for it.
+    """
+
+    def __init__(self, inner: Separator, stretch: tuple[float, float] | None = None) -> None:
+        super().__init__()
+        self.name, self.summary = inner.name, inner.summary
+        self.params = inner.params
+        self.durations_ns: list[int] = []
+        self.masks: list[NDArray[np.float32]] = []
+        self._inner = inner
+        self._stretch = stretch
+
+    @property
+    def latency(self) -> int:
+        return self._inner.latency
+
+    def required_hop(self, samplerate: int) -> int | None:
+        return self._inner.required_hop(samplerate)
+
+    def supported_samplerates(self) -> tuple[int, ...]:
+        return self._inner.supported_samplerates()
+
+    def prepare(self, spec: StreamSpec) -> None:
+        """Prepare the separator that is watched [main thread]."""
+        self._inner.prepare(spec)
+        self.mask_kind = self._inner.mask_kind
+        self.spec = spec
+
+    def process(self, spectrum: Spectrum, mask: Mask) -> None:
+        """Let it work, and take the time."""
+        start = time.perf_counter_ns()
+        self._inner.process(spectrum, mask)
+        self.durations_ns.append(time.perf_counter_ns() - start)
+        if self._stretch is not None:
+            at = (len(self.durations_ns) * self.spec.hop - self.latency) / self.spec.samplerate
+            if self._stretch[0] < at <= self._stretch[1]:
+                self.masks.append(mask[0].copy())
+
+    def reset(self) -> None:
+        """Reset the separator that is watched."""
+        self._inner.reset()
+
+
+def separate(separator: Separator, song: Song, hop: int) -> Sound:
+    """Vocals of a song (channels, frames) through the live chain, aligned with it.
+
+    At the song's rate, or the nearest that the separator was made for.
+    """
+    rate = engine_rate(song.samplerate, separator)
+    vocals, _ = split(separator, resampled(song.mixture, song.samplerate, rate), rate, hop)
+    back = resampled(vocals, rate, song.samplerate)
+    out = np.zeros_like(song.mixture)
+    frames = min(out.shape[1], back.shape[1])  # two conversions may round the length
+    out[:, :frames] = back[:, :frames]
+    if not np.isfinite(out).all():
+        raise RtsepError(f"separator {separator.name} gave values that are not finite")
+    return out
+
+
+def estimate(
+    method: Method, song: Song, device: str, stretch: tuple[float, float] | None = None
+) -> tuple[Sound, Sound, Probe | None]:
+    """Vocals and accompaniment of a song by a method; the floor gives the mixture for both.
+
+    `RtsepError` whatever a separator raises: it may come from another package.
+    """
+    if method.kind == "floor":
+        return song.mixture, song.mixture, None
+    if method.kind == "ceiling":
+        rate = min(method.rates, key=lambda r: (abs(r - song.samplerate), r)) if method.rates else song.samplerate
+        parts = [resampled(sound, song.samplerate, rate) for sound in (song.vocals, song.accompaniment)]
+        separator: Separator = _OracleAt(method.source, parts[0], parts[1], method.rates)
+    else:
+        separator = method.make(device)
+    probe = Probe(separator, stretch)
+    try:
+        vocals = separate(probe, song, method.hop)
+    except RtsepError:
+        raise
+    except Exception as error:
+        raise RtsepError(f"separator {separator.name} failed: {type(error).__name__}: {error}") from error
+    return vocals, song.mixture - vocals, probe
+
+
+class _OracleAt(Oracle):
+    """A ceiling for separators that run at certain rates."""
+
+    def __init__(self, kind: str, vocals: Sound, accompaniment: Sound, rates: tuple[int, ...]) -> None:
+        super().__init__(kind, vocals, accompaniment)
+        self._rates = rates
+
+    def supported_samplerates(self) -> tuple[int, ...]:
+        return self._rates
