@@ -31,6 +31,7 @@ class ChainMemory(NamedTuple):
     forward_plan: int
     inverse_plan: int
     mid_side: bool  # the rows of a stereo mask are for half the sum and half the difference of left and right
+    complex_mask: bool  # the first rows of a mask are real parts, the others imaginary parts
     analysis_window: NDArray[np.float32]
     synthesis_window: NDArray[np.float32]
     frame: NDArray[np.float32]
@@ -38,7 +39,7 @@ class ChainMemory(NamedTuple):
     recent: NDArray[np.float32]  # (channels, window or more)
     tail: NDArray[np.float32]  # (channels, hop)
     spectra: NDArray[np.complex64]  # (slots, channels, bins)
-    masks: NDArray[np.float32]  # (slots, channels, bins)
+    masks: NDArray[np.float32]  # (slots, rows, bins)
     product: NDArray[np.complex64]  # (channels, bins)
     mixture: NDArray[np.float32]  # (channels, hop), delayed
     vocals: NDArray[np.float32]  # (channels, hop)
@@ -68,6 +69,11 @@ def give(chain, index, mask_index, lookahead):
             side = half * mask[1, b] * (spectrum[0, b] - spectrum[1, b])
             chain.product[0, b] = mid + side
             chain.product[1, b] = mid - side
+    elif chain.complex_mask:
+        channels = spectrum.shape[0]
+        for c in range(channels):
+            for b in range(spectrum.shape[1]):
+                chain.product[c, b] = np.complex64(complex(mask[c, b], mask[channels + c, b])) * spectrum[c, b]
     else:
         for c in range(spectrum.shape[0]):
             for b in range(spectrum.shape[1]):
@@ -104,10 +110,12 @@ class Chain:
         slots = 1 << (self.lookahead + BACKLOG - 1).bit_length()
         stft = Stft(spec, history=spec.window + self.lookahead * spec.hop)
         shape, block = (spec.channels, spec.bins), (spec.channels, spec.hop)
+        complex_mask = separator.mask_kind == "complex"
         self.memory = ChainMemory(
             stft.forward_plan,
             stft.inverse_plan,
             separator.mask_kind == "mid_side",
+            complex_mask,
             stft.analysis_window,
             stft.synthesis_window,
             stft.frame,
@@ -115,7 +123,7 @@ class Chain:
             stft.recent,
             stft.tail,
             np.zeros((slots, *shape), np.complex64),
-            np.zeros((slots, *shape), np.float32),
+            np.zeros((slots, (1 + complex_mask) * spec.channels, spec.bins), np.float32),
             np.zeros(shape, np.complex64),
             np.zeros(block, np.float32),
             np.zeros(block, np.float32),

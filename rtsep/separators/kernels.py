@@ -11,6 +11,9 @@ from rtsep.separators.base import Param
 #: Ratio of the frequencies between which a guard fades.
 GUARD_SLOPE = 1.5
 
+#: Largest magnitude of a complex mask: 12 dB, where two sounds cancel each other in the mixture.
+MOST_GAIN = 4.0
+
 BASS = Param("bass", "hz", 0.0, 1000.0, 150.0, "below it all stays in the music; higher keeps more kick and bass there")
 TREBLE = Param(
     "treble", "hz", 1000.0, 24000.0, 16000.0, "above it all stays in the music; lower keeps more cymbals there"
@@ -46,3 +49,14 @@ def strengthen(share, strength):
     if strength == 1.0:
         return share
     return share ** (1.0 / strength)
+
+
+@njit("complex128(complex128, complex64)", cache=True, nogil=True)
+def part_of(voice, mixture):
+    """Complex mask that makes `voice` from `mixture`, as far as `MOST_GAIN` allows; 0 in silence."""
+    power = float(mixture.real) ** 2 + float(mixture.imag) ** 2
+    if power < 1e-30:
+        return 0.0 + 0.0j
+    gain = voice * complex(mixture).conjugate() / power
+    size = abs(gain)
+    return gain * (MOST_GAIN / size) if size > MOST_GAIN else gain

@@ -41,6 +41,11 @@ BUILT_IN: dict[str, tuple[str, str]] = {
         "the voice is what comes from one direction of the stereo field (stereo; no net)",
     ),
     "band": ("rtsep.separators.band:Band", "the voice is what lies between two frequencies (no net)"),
+    "ica": (
+        "rtsep.separators.ica:Ica",
+        "the voice is one of two independent sounds in left and right (stereo; no net)",
+    ),
+    "repet": ("rtsep.separators.repet:Repet", "the voice is what does not repeat within the last seconds (no net)"),
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from rtsep.separators import registry
 from rtsep.separators.base import Separator
+from rtsep.separators.kernels import MOST_GAIN
 from rtsep.spec import StreamSpec
 
 SPEC = StreamSpec(44100, 2)
@@ -20,8 +21,8 @@ def prepared(name: str, spec: StreamSpec = SPEC, **values: float | str) -> Separ
     return separator
 
 
-def mask_of(separator: Separator, spectrum: np.ndarray) -> np.ndarray:
-    mask = np.full(spectrum.shape, np.nan, np.float32)
+def mask_of(separator: Separator, spectrum: np.ndarray, rows: int = 0) -> np.ndarray:
+    mask = np.full((rows or len(spectrum), spectrum.shape[1]), np.nan, np.float32)
     separator.process(np.ascontiguousarray(spectrum, dtype=np.complex64), mask)
     return mask
 
@@ -97,6 +98,8 @@ def test_any_spectrum_gives_a_mask() -> None:
     for scale in (1e-38, 1e-20, 1e-6, 1.0, 1e6, 1e18):
         spectrum = scale * (draw.standard_normal((2, SPEC.bins)) + 1j * draw.standard_normal((2, SPEC.bins)))
         spectrum[draw.random(spectrum.shape) < 0.3] = 0
-        for name in ("midside", "adress"):
+        for name in ("midside", "adress", "repet"):
             mask = mask_of(prepared(name), spectrum)
             assert ((mask >= 0) & (mask <= 1)).all(), f"{name} at {scale}"
+        mask = mask_of(prepared("ica"), spectrum, rows=4)
+        assert (np.abs(mask) <= MOST_GAIN).all(), f"ica at {scale}"
