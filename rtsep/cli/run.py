@@ -82,7 +82,8 @@ def run(
     Parameters
     ----------
     input
-        mic, a device's name or number, jack[:client[:port]], pulse:NAME, pipewire:NAME, a file, -, demo, test:SIGNAL.
+        mic, a device's name or number, jack[:client[:port]], pulse:NAME, pipewire:NAME, a file, -, demo[:SONG],
+        test:SIGNAL.
     output
         speakers, a device, jack[:client[:port]], pulse:NAME, a file, -, null.
     samplerate

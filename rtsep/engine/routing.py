@@ -127,7 +127,7 @@ def _source(start: Endpoint, options: SessionOptions) -> Source:
     if start.kind == "demo":
         from rtsep.io.demo import DemoSource
 
-        return DemoSource(options.duration_s)
+        return DemoSource(start.name, options.duration_s)
     if start.kind == "test":
         from rtsep.io.signals import SignalSource
 

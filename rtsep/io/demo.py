@@ -1,24 +1,25 @@
-"""The demo song: half a minute of band and singer, made by the program, the same in every run.
+"""The demo songs: half a minute of band and singer each, made by the program, the same in every run.
 
-Drums, bass, a plucked arpeggio and pads in C major, and a formant-synthesized voice, so that a fresh installation has
-something to separate whose parts are known.
+Drums, bass, a plucked arpeggio and pads, and a formant-synthesized voice, so that a fresh installation has something
+to separate whose parts are known. All pieces share one tune; key, tempo, band and singer differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtsep.dsp.ring import Ring
+from rtsep.errors import UsageError, nearest
 from rtsep.io.demo_voice import Syllable, sing
 from rtsep.io.feed import BLOCK_FRAMES, FeedSource
 from rtsep.io.synth import add_note, add_reverb
 
 Sound = NDArray[np.float32]
 
-_BEAT_S = 60.0 / 96.0
 _BAR_BEATS = 4.0
 _TAIL_S = 2.0
 #: Root of the bass and notes of the chord, MIDI, per bar.
@@ -49,25 +50,78 @@ C5 3.5 ya
 """
 
 
-def demo_stems(samplerate: int) -> tuple[Sound, Sound]:
-    """Synthesize the song [any thread; takes some 0.3 s].
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One of the songs.
+
+    Parameters
+    ----------
+    tempo : float
+        Beats a minute.
+    shift : int
+        Semitones above C major.
+    throat : float
+        Factor on the singer's resonances: below 1 a larger head, a lower voice.
+    octave : int
+        Semitones that the singer sings above the shifted tune.
+    kicks : tuple of tuple of float
+        Beats of the bass drum in even and in odd bars; none at all: no drums.
+    pads, pluck, voice : float
+        Levels of pads, arpeggio and voice.
+    """
+
+    tempo: float = 96.0
+    shift: int = 0
+    throat: float = 1.0
+    octave: int = 0
+    kicks: tuple[tuple[float, ...], ...] = ((0, 2, 2.5), (0, 1.5, 2))
+    pads: float = 1.0
+    pluck: float = 1.0
+    voice: float = 0.85
+
+    @property
+    def beat_s(self) -> float:
+        """Length of a beat in seconds."""
+        return 60.0 / self.tempo
+
+
+#: The songs by name: an alto with a band; a man with pads and arpeggio; a soprano, quieter, over a dance beat.
+PIECES = {
+    "song": Piece(),
+    "ballad": Piece(72.0, -2, 0.85, -12, (), pads=1.6, voice=1.1),
+    "dance": Piece(124.0, 4, 1.12, 0, ((0, 1, 2, 3), (0, 1, 2, 3)), pads=0.6, pluck=1.5, voice=0.6),
+}
+
+
+def find_piece(name: str) -> Piece:
+    """The piece of a name, the first one for none; `UsageError` with the names if there is none such."""
+    if (name or "song") not in PIECES:
+        raise UsageError(f"no demo song '{name}': {nearest(name, PIECES)}")
+    return PIECES[name or "song"]
+
+
+def demo_stems(samplerate: int, name: str = "song") -> tuple[Sound, Sound]:
+    """Synthesize a song [any thread; takes some 0.3 s].
 
     Parameters
     ----------
     samplerate : int
         44100 or 48000 Hz.
+    name : str
+        One of `PIECES`.
 
     Returns
     -------
     vocals, accompaniment : ndarray of float32, shape (2, frames)
         Their sum is the mixture, below 0 dBFS.
     """
-    frames = round((len(_CHORDS) * _BAR_BEATS * _BEAT_S + _TAIL_S) * samplerate)
-    dry = sing(_song(), frames, samplerate)
+    piece = find_piece(name)
+    frames = round((len(_CHORDS) * _BAR_BEATS * piece.beat_s + _TAIL_S) * samplerate)
+    dry = sing(_song(piece), frames, samplerate, piece.throat)
     vocals = np.repeat(dry[None], 2, axis=0)
     add_reverb(dry, samplerate, 1.3, 0.055, vocals)
-    accompaniment = _accompaniment(frames, samplerate)
-    vocals *= 0.85 * _loudness(accompaniment) / _loudness(vocals)
+    accompaniment = _accompaniment(piece, frames, samplerate)
+    vocals *= piece.voice * _loudness(accompaniment) / _loudness(vocals)
     ending = np.linspace(1.0, 0.0, samplerate // 2, dtype=np.float32)
     for stem in (vocals, accompaniment):
         stem[:, -len(ending) :] *= ending
@@ -79,7 +133,7 @@ def _loudness(x: Sound) -> float:
     return float(np.sqrt(np.mean(x * x)))
 
 
-def _song() -> list[Syllable]:
+def _song(piece: Piece) -> list[Syllable]:
     names = {
         name: index for index, name in enumerate(("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"))
     }
@@ -87,10 +141,10 @@ def _song() -> list[Syllable]:
     for pitch, beats, text in zip(words[::3], words[1::3], words[2::3], strict=True):
         start, beat = beat, beat + float(beats)
         if pitch == "-":
-            rest += float(beats) * _BEAT_S
+            rest += float(beats) * piece.beat_s
             continue
-        midi = names[pitch[:-1]] + 12 * (int(pitch[-1]) + 1)
-        song.append(Syllable(start * _BEAT_S, (beat - 0.04) * _BEAT_S, midi, text, rest))
+        midi = names[pitch[:-1]] + 12 * (int(pitch[-1]) + 1) + piece.shift + piece.octave
+        song.append(Syllable(start * piece.beat_s, (beat - 0.04) * piece.beat_s, midi, text, rest))
         rest = 0.0
     return song
 
@@ -101,10 +155,10 @@ def _table(*levels: float) -> Sound:
     return sum(level * np.sin((k + 1) * phase) for k, level in enumerate(levels)).astype(np.float32)  # type: ignore[union-attr]
 
 
-def _accompaniment(frames: int, samplerate: int) -> Sound:
+def _accompaniment(piece: Piece, frames: int, samplerate: int) -> Sound:
     wet = np.zeros((2, frames), np.float32)
     dry = np.zeros((2, frames), np.float32)
-    beat = _BEAT_S * samplerate
+    beat = piece.beat_s * samplerate
     pluck, pad = _table(1, 0.5, 0.35, 0.1, 0.12, 0.05, 0.04, 0.03), _table(*(1 / k for k in range(1, 15)))
     bass = _table(1, 0.6, 0.35, 0.2, 0.12, 0.08, 0.05, 0.03)
 
@@ -119,7 +173,7 @@ def _accompaniment(frames: int, samplerate: int) -> Sound:
         shape: tuple[float, ...],
     ) -> None:
         """`shape`: attack, decay, release in seconds, low-pass coefficient at first and later; `pan` -1..1."""
-        step = 440.0 * 2.0 ** ((midi - 69) / 12) / samplerate
+        step = 440.0 * 2.0 ** ((midi + piece.shift - 69) / 12) / samplerate
         attack, decay, release = (seconds * samplerate for seconds in shape[:3])
         sides = gain * np.sqrt(0.5 - 0.5 * pan), gain * np.sqrt(0.5 + 0.5 * pan)
         add_note(
@@ -136,25 +190,25 @@ def _accompaniment(frames: int, samplerate: int) -> Sound:
                     6.5 if last else 4.2,
                     midi - 12 * (k > 2) + detune,
                     pad,
-                    0.035,
+                    0.035 * piece.pads,
                     pan,
                     (0.25, 4.0, 0.3, 0.12, 0.05),
                 )
         for k, index in enumerate((0, 2, 1, 3, 2, 1, 3, 2)[: 1 if last else 8]):
-            note(
-                wet, first + k / 2, 1.6, chord[index] + 12, pluck, 0.10, 0.6 * (-1) ** k, (0.003, 0.28, 0.05, 0.6, 0.15)
-            )
+            shape = (0.003, 0.28, 0.05, 0.6, 0.15)
+            note(wet, first + k / 2, 1.6, chord[index] + 12, pluck, 0.10 * piece.pluck, 0.6 * (-1) ** k, shape)
         if bar >= _FIRST_BAR:
             for at, beats, up in (
                 ((0, 5.0, 0),) if last else ((0, 1.4, 0), (1.5, 0.45, 0), (2, 0.95, 0), (3, 0.45, 7), (3.5, 0.45, 12))
             ):
                 note(dry, first + at, beats, root + up, bass, 0.3, 0.0, (0.005, 1.2, 0.04, 0.35, 0.08))
-    _drums(dry, wet, samplerate)
+    if piece.kicks:
+        _drums(piece, dry, wet, samplerate)
     add_reverb(wet.mean(axis=0), samplerate, 1.6, 0.12, dry)
     return dry + wet
 
 
-def _drums(dry: Sound, wet: Sound, samplerate: int) -> None:
+def _drums(piece: Piece, dry: Sound, wet: Sound, samplerate: int) -> None:
     random = np.random.default_rng(11)
     time = np.arange(int(2.5 * samplerate)) / samplerate
     noise = random.standard_normal(len(time) + 2)
@@ -164,7 +218,7 @@ def _drums(dry: Sound, wet: Sound, samplerate: int) -> None:
     tone = np.sin(2 * np.pi * 187 * time) + 0.6 * np.sin(2 * np.pi * 331 * time)
     snare = 0.5 * tone * np.exp(-time / 0.06) + 0.28 * np.diff(noise[1:]) * np.exp(-time / 0.09)
     hat, crash = 0.2 * sharp * np.exp(-time / 0.025), 0.2 * sharp * np.exp(-time / 0.5)
-    beat = _BEAT_S * samplerate
+    beat = piece.beat_s * samplerate
 
     def hit(out: Sound, at: float, sound: NDArray[np.float64], gain: float, pan: float = 0.0) -> None:
         start = int(at * beat)
@@ -178,7 +232,7 @@ def _drums(dry: Sound, wet: Sound, samplerate: int) -> None:
             hit(dry, first + k / 2, hat, 0.5 + 0.3 * (k % 2 == 0) + 0.1 * random.random(), 0.3)
         if bar < _FIRST_BAR:
             continue
-        for at in (0, 1.5, 2) if bar % 2 else (0, 2, 2.5):
+        for at in piece.kicks[bar % 2]:
             hit(dry, first + at, kick, 0.5)
         for at in (1, 3, *((3.25, 3.5, 3.75) if bar in _FILLS else ())):
             hit(wet, first + at, snare, 0.32 if at in (1, 3) else 0.22)
@@ -188,18 +242,22 @@ def _drums(dry: Sound, wet: Sound, samplerate: int) -> None:
 
 
 class DemoSource(FeedSource):
-    """The demo song as a source, stereo.
+    """A demo song as a source, stereo.
 
     Parameters
     ----------
+    name : str
+        One of `PIECES`; empty: the first. `UsageError` if it is none.
     duration_s : float, optional
         How long to play; beyond the song's length it begins again. Missing: once.
     """
 
     channels = 2
 
-    def __init__(self, duration_s: float | None = None) -> None:
+    def __init__(self, name: str = "", duration_s: float | None = None) -> None:
         super().__init__()
+        find_piece(name)
+        self._name = name or "song"
         self._duration_s = duration_s
         self._mixture = np.zeros((0, 2), np.float32)
         self._frames = 0
@@ -211,7 +269,7 @@ class DemoSource(FeedSource):
     def start(self, ring: Ring, samplerate: int) -> None:
         """Synthesize, then see `Source.start` [main thread]."""
         self.samplerate = samplerate if samplerate in (44100, 48000) else 48000
-        vocals, accompaniment = demo_stems(self.samplerate)
+        vocals, accompaniment = demo_stems(self.samplerate, self._name)
         self._mixture = np.ascontiguousarray((vocals + accompaniment).T)
         seconds = self._duration_s if self._duration_s is not None else len(self._mixture) / self.samplerate
         self._frames = round(seconds * samplerate)

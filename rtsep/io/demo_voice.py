@@ -75,14 +75,14 @@ class Syllable:
     rest_before_s: float
 
 
-def sing(song: list[Syllable], frames: int, samplerate: int) -> NDArray[np.float32]:
-    """Dry mono voice, shape (frames,)."""
+def sing(song: list[Syllable], frames: int, samplerate: int, throat: float = 1.0) -> NDArray[np.float32]:
+    """Dry mono voice, shape (frames,); `throat` is a factor on its resonances."""
     out = np.zeros(frames, np.float32)
-    synth.sing(_control(song, frames, samplerate), float(samplerate), out)
+    synth.sing(_control(song, frames, samplerate, throat), float(samplerate), out)
     return out
 
 
-def _control(song: list[Syllable], frames: int, samplerate: int) -> NDArray[np.float64]:
+def _control(song: list[Syllable], frames: int, samplerate: int, throat: float) -> NDArray[np.float64]:
     rows = frames // synth.CONTROL_FRAMES + 3
     rate = samplerate / synth.CONTROL_FRAMES
     time = np.arange(rows) / rate
@@ -126,7 +126,7 @@ def _control(song: list[Syllable], frames: int, samplerate: int) -> NDArray[np.f
     table[:, synth.BREATH] = breath + 0.012 * table[:, synth.VOICING]
     table[:, synth.FRICTION] = _smooth(friction, 0.012 * rate)
     for k in range(synth.FORMANTS):
-        table[:, synth.FORMANT + 2 * k] = _smooth(formants[:, k], 0.05 * rate) if k < 5 else _UPPER[k - 5]
+        table[:, synth.FORMANT + 2 * k] = throat * (_smooth(formants[:, k], 0.05 * rate) if k < 5 else _UPPER[k - 5])
         table[:, synth.FORMANT + 2 * k + 1] = _WIDTHS[k]
     # A singer opens the mouth until the first resonance is not below the note.
     table[:, synth.FORMANT] = np.maximum(table[:, synth.FORMANT], 1.05 * table[:, synth.PITCH])

@@ -46,16 +46,16 @@ def open_input(text: str) -> Endpoint:
     ----------
     text : str
         ``mic``, ``default``, ``jack[:client[:port]]``, ``pulse[:NAME]``, ``pipewire[:NAME]``,
-        ``-[:FORMAT[:RATE[:CHANNELS]]]``, ``demo``, ``test:SIGNAL``, a path, or a device's name, number or substring.
-        A file that exists, and a name with the suffix of a sound file, is a path.
+        ``-[:FORMAT[:RATE[:CHANNELS]]]``, ``demo[:SONG]``, ``test:SIGNAL``, a path, or a device's name, number or
+        substring. A file that exists, and a name with the suffix of a sound file, is a path.
 
     Raises
     ------
     UsageError
         If it is empty, or an output only.
     """
-    if text == "demo":
-        return Endpoint("demo", "", text)
+    if text == "demo" or text.startswith("demo:"):
+        return Endpoint("demo", text.partition(":")[2], text)
     if text.startswith("test:"):
         return Endpoint("test", text.removeprefix("test:"), text)
     if text == "null":
@@ -67,7 +67,7 @@ def open_output(text: str) -> Endpoint:
     """End point of an `--output`: ``speakers``, ``null``, and as `open_input` but without ``demo`` and ``test:``."""
     if text == "null":
         return Endpoint("null", "", text)
-    if text == "demo" or text.startswith("test:"):
+    if text == "demo" or text.startswith(("demo:", "test:")):
         raise UsageError(f"{text} is an input: as an output, name a device, jack, a file, - or null")
     return _common(text, "output")
 

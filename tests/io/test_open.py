@@ -31,6 +31,7 @@ from rtsep.io.open import open_input, open_output
         ("-", "pipe", ""),
         ("-:int16:44100:2", "pipe", "int16:44100:2"),
         ("demo", "demo", ""),
+        ("demo:ballad", "demo", "ballad"),
         ("test:sine:1000", "test", "sine:1000"),
     ],
 )
@@ -60,7 +61,7 @@ def test_no_inputs(text: str) -> None:
         open_input(text)
 
 
-@pytest.mark.parametrize("text", ["", "demo", "test:sine"])
+@pytest.mark.parametrize("text", ["", "demo", "demo:dance", "test:sine"])
 def test_no_outputs(text: str) -> None:
     with pytest.raises(UsageError):
         open_output(text)

@@ -11,7 +11,7 @@ import samplerate as libsamplerate
 from rtsep.dsp.ring import Ring
 from rtsep.errors import UsageError
 from rtsep.io.base import Source
-from rtsep.io.demo import DemoSource, demo_stems
+from rtsep.io.demo import PIECES, DemoSource, demo_stems
 from rtsep.io.signals import SignalSource
 
 
@@ -97,6 +97,31 @@ def test_demo_stems() -> None:
     middle = slice(3 * 44100, 5 * 44100)
     loud = np.abs(np.fft.rfft(other[middle])), np.abs(np.fft.rfft(vocals[0][middle]))
     assert np.corrcoef(*loud)[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_every_demo_song_has_its_key_and_its_level(name: str) -> None:
+    vocals, accompaniment = demo_stems(48000, name)
+    assert 0.5 < np.abs(vocals + accompaniment).max() < 1.0
+    assert not vocals[:, :24000].any()
+    loud = np.abs(np.fft.rfft(vocals.mean(0)))
+    tonic = 261.63 * 2 ** (PIECES[name].shift / 12)  # the last note of the tune, long: its octave's semitones
+    hz = np.fft.rfftfreq(vocals.shape[1], 1 / 48000)
+    semitone = [
+        sum(loud[1:][np.abs(12 * np.log2(hz[1:] / tonic) - k - 12 * o) < 0.3].sum() for o in (-1, 0, 1))
+        for k in range(12)
+    ]
+    assert {int(k) for k in np.argsort(semitone)[-7:]} >= {
+        0,
+        4,
+        7,
+        9,
+    }  # a major scale's steps, not those of another key
+
+
+def test_an_unknown_demo_song() -> None:
+    with pytest.raises(UsageError, match="no demo song 'balad'.*ballad"):
+        DemoSource("balad")
 
 
 @pytest.mark.parametrize("samplerate", [44100, 16000])
