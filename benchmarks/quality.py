@@ -1,15 +1,19 @@
 """Quality: whole-song scores of separators on the validation songs, through the chain that plays live.
 
-    python -m benchmarks.quality --data DIR [--cache DIR] [--separators koretzky midside adress] [--split validation]
+    python -m benchmarks.quality --data DIR [--cache DIR] [--separators live koretzky midside] [--split validation]
 
 The songs are those of `rtsep.training.songs`: none of them is trained on, and nothing is chosen by the validation
-songs. Prints a Markdown page, and writes it with a JSON file beside it to `build/bench/`.
+songs. Beside the scores stand what each separator costs per hop and how late it plays, the mixture itself (the
+floor), and the ideal ratio mask of powers (IRM) in the filterbank of each hop (the ceiling). Prints a Markdown page,
+and writes it, a JSON file and a plot to `build/bench/`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtsep.engine.chain import Chain
+from rtsep.evaluation.oracles import Oracle
 from rtsep.evaluation.scores import frame_accuracy, sdr, sdr_gain
 from rtsep.separators.base import Separator
 from rtsep.separators.registry import create
@@ -26,6 +31,8 @@ from rtsep.training.evaluate import vad_truth
 from rtsep.training.songs import Song, songs
 
 Sound = NDArray[np.float32]
+
+DEFAULT = ["live", "monitor", "karaoke", "koretzky", "midside", "adress"]
 
 
 def separate(separator: Separator, mixture: Sound, samplerate: int) -> tuple[Sound, list[float]]:
@@ -63,31 +70,98 @@ def measure(song: Song, separator: Separator | None) -> dict[str, Any]:
     return row
 
 
-def page(rows: dict[str, list[dict[str, Any]]], split: str) -> str:
+def cost(separator: Separator) -> dict[str, float]:
+    """Latency of the stream, and time of `process` in ms on one thread: of noise, hop after hop, at 44.1 kHz."""
+    rate = 44100
+    spec = StreamSpec(rate, 2, separator.required_hop(rate) or PROFILES["live"])
+    separator.prepare(spec)
+    random = np.random.default_rng(0)
+    spectra = [
+        (random.standard_normal((2, spec.bins)) + 1j * random.standard_normal((2, spec.bins))).astype(np.complex64)
+        for _ in range(16)
+    ]
+    mask = np.zeros((4 if separator.mask_kind == "complex" else 2, spec.bins), np.float32)
+    times = []
+    for k in range(2000):
+        begun = time.perf_counter()
+        separator.process(spectra[k % 16], mask)
+        times.append(time.perf_counter() - begun)
+    p50, p99 = np.percentile(np.array(times[200:]) * 1e3, [50, 99])
+    latency = 2 * spec.hop + separator.latency
+    return {"hop": spec.hop, "latency_ms": latency / rate * 1e3, "p50_ms": float(p50), "p99_ms": float(p99)}
+
+
+def ceilings(found: Iterable[Song]) -> dict[str, list[dict[str, Any]]]:
+    """Scores of the ideal ratio mask at the hop of each profile."""
+    rows: dict[str, list[dict[str, Any]]] = {f"IRM, hop {hop}": [] for hop in PROFILES.values()}
+    for song in found:
+        for hop in PROFILES.values():
+            oracle = Oracle("irm", song.vocals, song.accompaniment)
+            oracle.required_hop = lambda rate, hop=hop: hop  # type: ignore[method-assign, misc]
+            rows[f"IRM, hop {hop}"].append(measure(song, oracle))
+    return rows
+
+
+def kinds_of(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Kinds of songs, in their order."""
+    return list(dict.fromkeys(row["kind"] for row in next(iter(rows.values()))))
+
+
+def mean_of(found: list[dict[str, Any]], kind: str) -> dict[str, float]:
+    """Means of the numbers of the songs of a kind."""
+    some = [row for row in found if row["kind"] == kind]
+    return {key: float(np.mean([row[key] for row in some])) for key in some[0] if key not in {"song", "kind"}}
+
+
+def page(rows: dict[str, list[dict[str, Any]]], costs: dict[str, dict[str, float]], split: str) -> str:
     """Markdown: means of each kind of song, then each song."""
-    kinds = list(dict.fromkeys(row["kind"] for row in next(iter(rows.values()))))
-    lines = [f"# Quality on the {split} songs", "", "Gain: whole-song SDR over that of the mixture, dB.", ""]
-    lines += ["| separator | songs | n | mixture | vocals gain | accompaniment gain | voice frames right |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    for name, found in rows.items():
-        for kind in kinds:
-            some = [row for row in found if row["kind"] == kind]
-            mean = {key: float(np.mean([row[key] for row in some])) for key in some[0] if key not in {"song", "kind"}}
+    text = "Gain: whole-song SDR over that of the mixture, dB; the mixture's own gain is 0. Mean (lowest song)."
+    lines = [f"# Quality on the {split} songs", "", text, ""]
+    for kind in kinds_of(rows):
+        some = [row for row in next(iter(rows.values())) if row["kind"] == kind]
+        lines += [f"## {kind}: {len(some)} songs, mixture {np.mean([row['mixture'] for row in some]):.2f} dB", ""]
+        lines += ["| separator | vocals | accompaniment | voice frames right | latency, ms | p50 / p99 per hop, ms |"]
+        lines += ["|---|---|---|---|---|---|"]
+        for name, found in rows.items():
+            mean = mean_of(found, kind)
+            least = {key: min(row[key] for row in found if row["kind"] == kind) for key in mean}
             vad = f"{100 * mean['vad']:.1f} %" if "vad" in mean else ""
-            lines.append(
-                f"| {name} | {kind} | {len(some)} | {mean['mixture']:.2f} | {mean['vocals_gain']:+.2f} "
-                f"| {mean['accompaniment_gain']:+.2f} | {vad} |"
-            )
-    for name, found in rows.items():
-        lines += ["", f"## {name}", "", "| song | mixture | vocals gain | accompaniment gain | voice frames right |"]
-        lines += ["|---|---|---|---|---|"]
-        for row in found:
-            vad = f"{100 * row['vad']:.1f} %" if "vad" in row else ""
-            lines.append(
-                f"| {row['song']} | {row['mixture']:.2f} | {row['vocals_gain']:+.2f} "
-                f"| {row['accompaniment_gain']:+.2f} | {vad} |"
-            )
+            of = costs.get(name)
+            price = f"{of['latency_ms']:.1f} | {of['p50_ms']:.2f} / {of['p99_ms']:.2f}" if of else " | "
+            gains = " | ".join(f"{mean[key]:+.2f} ({least[key]:+.2f})" for key in ("vocals_gain", "accompaniment_gain"))
+            lines.append(f"| {name} | {gains} | {vad} | {price} |")
+        lines += [""]
+    lines += ["![score against latency and cost](quality.png)", "", "## Song by song: vocals / accompaniment", ""]
+    lines += ["| song | mixture | " + " | ".join(rows) + " |", "|---" * (2 + len(rows)) + "|"]
+    for of_song in zip(*rows.values(), strict=True):
+        cells = [f"{row['vocals_gain']:+.2f} / {row['accompaniment_gain']:+.2f}" for row in of_song]
+        lines.append(f"| {of_song[0]['song']} | {of_song[0]['mixture']:.2f} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def plot(rows: dict[str, list[dict[str, Any]]], costs: dict[str, dict[str, float]], path: Path) -> None:
+    """Vocals gain of each kind of song against latency, and against the cost of a hop."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    for axis, key, label in zip(
+        axes, ("latency_ms", "p50_ms"), ("latency, ms", "median cost of a hop, ms"), strict=True
+    ):
+        for marker, kind in zip("os^", kinds_of(rows), strict=False):
+            found = [(of[key], mean_of(rows[name], kind)["vocals_gain"], name) for name, of in costs.items()]
+            axis.plot([x for x, _, _ in found], [y for _, y, _ in found], marker, label=kind, alpha=0.8)
+            if kind == kinds_of(rows)[0]:
+                for x, y, name in found:
+                    axis.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        axis.set_xlabel(label)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("vocals, gain over the mixture, dB")
+    axes[1].set_xscale("log")
+    axes[1].legend(title="songs", fontsize=8)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
@@ -95,15 +169,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data pack")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="folder of the decoded sound")
-    parser.add_argument("--separators", nargs="+", default=["koretzky", "midside", "adress"])
+    parser.add_argument("--separators", nargs="+", default=DEFAULT)
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="parameters, where a separator has them"
     )
     parser.add_argument("--split", default="validation", choices=["validation", "dev"])
     parser.add_argument("--seconds", type=float, help="only so much of each true mixture")
+    parser.add_argument("--ceiling", action="store_true", help="the ideal ratio mask too")
     parser.add_argument("--output", type=Path, default=Path("build/bench"))
     arguments = parser.parse_args()
     rows: dict[str, list[dict[str, Any]]] = {}
+    costs: dict[str, dict[str, float]] = {}
     for name in arguments.separators:
         separator = create(name, device="cpu")
         for setting in arguments.set:
@@ -112,10 +188,15 @@ def main() -> None:
                 separator.params.set(key, value)
         found = songs(arguments.data, arguments.cache, arguments.split, arguments.seconds, stereo=True)
         rows[name] = [measure(song, separator) for song in found]
-    text = page(rows, arguments.split)
+        costs[name] = cost(separator)
+    if arguments.ceiling:
+        rows |= ceilings(songs(arguments.data, arguments.cache, arguments.split, arguments.seconds, stereo=True))
+    text = page(rows, costs, arguments.split)
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "quality.md").write_text(text)
-    (arguments.output / "quality.json").write_text(json.dumps({"split": arguments.split, "scores": rows}, indent=1))
+    values = {"split": arguments.split, "scores": rows, "costs": costs}
+    (arguments.output / "quality.json").write_text(json.dumps(values, indent=1))
+    plot(rows, costs, arguments.output / "quality.png")
     print(text)
 
 
