@@ -27,12 +27,16 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         str | None, Meta(description="mic, a device's name or number, a file, jack, pulse:NAME, demo, -")
     ] = None
     output: Annotated[str | None, Meta(description="speakers, a device's name or number, a file, jack, null, -")] = None
-    separator: Annotated[str, Meta(description="a name from `rtsep models`, or the path of a model folder")] = (
-        "koretzky"
-    )
+    separator: Annotated[
+        str | None,
+        Meta(
+            description="a name from `rtsep models`, the path of a model folder, or auto: the largest of the profile "
+            "that the machine is fast enough for; the profile's own model if unset"
+        ),
+    ] = None
     profile: Annotated[
-        Literal["live", "monitor"],
-        Meta(description="live: hop 256; monitor: hop 128, half the latency, twice the cost"),
+        Literal["live", "monitor", "karaoke"],
+        Meta(description="live: hop 256; monitor: hop 128, half the latency, twice the cost; karaoke: looks ahead"),
     ] = "live"
     hop: Annotated[
         Literal[16, 32, 64, 128, 256, 512, 1024] | None,

@@ -56,12 +56,14 @@ def check(*, config: _File = None) -> int:
     """
     from rtsep.config import default_path, load
     from rtsep.errors import ConfigError, RtsepError
+    from rtsep.separators.profiles import AUTO
     from rtsep.separators.registry import create
 
     path = config or default_path()
     found = load(config)
     params = found.separators
-    wanted = dict.fromkeys([found.stream.separator, *params] if path.is_file() else [])
+    named = found.stream.separator
+    wanted = dict.fromkeys([*([] if named in (None, AUTO) else [named]), *params] if path.is_file() else [])
     for name in wanted:
         try:
             separator = create(name, device="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,6 +22,7 @@ OUTPUT = Group.create_ordered("Output")
 Device = Literal["auto", "cpu", "cuda"]
 Flag = Annotated[bool, Parameter(negative=())]
 Separator = Annotated[str | None, Parameter(name=["--separator", "--model", "-s"], group=SEPARATION)]
+Profile = Annotated[Literal["live", "monitor", "karaoke"] | None, Parameter(group=SEPARATION)]
 Settings = Annotated[list[str] | None, Parameter(name="--set", negative=(), group=SEPARATION)]
 
 
@@ -29,7 +31,7 @@ def settings(chosen: Config, texts: Sequence[str] | None) -> dict[str, str]:
 
     `UsageError` if a text is not of that form; the separator itself checks names and values.
     """
-    pairs = {name: str(value) for name, value in chosen.separators.get(chosen.stream.separator, {}).items()}
+    pairs = {name: str(value) for name, value in chosen.separators.get(chosen.stream.separator or "", {}).items()}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
@@ -38,3 +40,15 @@ def settings(chosen: Config, texts: Sequence[str] | None) -> dict[str, str]:
             )
         pairs[name.strip()] = value.strip()
     return pairs
+
+
+def with_separator(chosen: Config) -> tuple[Config, str]:
+    """The configuration with the separator that will play, and a line that says why it is not the expected one."""
+    from rtsep.config import override
+    from rtsep.engine import warm
+    from rtsep.separators.profiles import AUTO, resolve
+
+    if chosen.stream.separator == AUTO:  # the net runs at once
+        warm.ensure(lambda line: print(line, file=sys.stderr))
+    name, note = resolve(chosen.stream.separator, chosen.stream.profile, chosen.stream.device)
+    return override(chosen, {"stream.separator": name}, str), note

@@ -77,8 +77,8 @@ def play(options: SessionOptions, view: View, *, duration: float | None, stats: 
     """
     from rtsep.engine import warm
 
-    if note:
-        view.say(note)
+    for line in note.splitlines():
+        view.say(line)
     warm.ensure(view.say)
 
     from rtsep.engine.session import Session

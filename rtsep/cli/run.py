@@ -8,7 +8,19 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from rtsep.cli.options import FILES, MIX, OUTPUT, SEPARATION, SOUND, Device, Separator, Settings, settings
+from rtsep.cli.options import (
+    FILES,
+    MIX,
+    OUTPUT,
+    SEPARATION,
+    SOUND,
+    Device,
+    Profile,
+    Separator,
+    Settings,
+    settings,
+    with_separator,
+)
 from rtsep.errors import UsageError
 
 #: Option of each configuration key that one can give, for messages.
@@ -44,7 +56,7 @@ def run(
     blocksize: Annotated[int | None, Parameter(group=SOUND)] = None,
     separator: Separator = None,
     set_: Settings = None,
-    profile: Annotated[Literal["live", "monitor"] | None, Parameter(group=SEPARATION)] = None,
+    profile: Profile = None,
     hop: Annotated[int | None, Parameter(group=SEPARATION)] = None,
     device: Annotated[Device | None, Parameter(group=SEPARATION)] = None,
     vocals: _Level = None,
@@ -91,11 +103,13 @@ def run(
     blocksize
         Frames per device callback; the device's if not given.
     separator
-        A name from `rtsep models`, or a model folder.
+        A name from `rtsep models`, a model folder, or auto: the largest
+        model of the profile that this machine is fast enough for.
     set_
         NAME=VALUE: a parameter, as listed by `rtsep models NAME`.
     profile
-        live is hop 256; monitor is hop 128, half the latency.
+        live is hop 256; monitor is hop 128, half the latency; karaoke
+        looks ahead and sounds best. Each has a model of its name.
     hop
         Frames per step, 16 to 1024; the latency is twice that.
     device
@@ -158,7 +172,8 @@ def run(
     chosen = configuration.override(configuration.load(config), given, lambda key: OPTIONS.get(key, key), UsageError)
     if stats is not None:
         _check_stats(stats, chosen.record.overwrite)
-    return _play(chosen, settings(chosen, set_), duration, stats, quiet=quiet, json=json)
+    chosen, why = with_separator(chosen)
+    return _play(chosen, settings(chosen, set_), duration, stats, why, quiet=quiet, json=json)
 
 
 def _check_stats(path: Path, overwrite: bool) -> None:
@@ -169,7 +184,14 @@ def _check_stats(path: Path, overwrite: bool) -> None:
 
 
 def _play(
-    chosen: Any, params: dict[str, str], duration: float | None, stats: Path | None, *, quiet: bool, json: bool
+    chosen: Any,
+    params: dict[str, str],
+    duration: float | None,
+    stats: Path | None,
+    why: str,
+    *,
+    quiet: bool,
+    json: bool,
 ) -> int:
     from rtsep.cli import play
     from rtsep.cli.views import view_for
@@ -180,6 +202,7 @@ def _play(
     if note and stream.input is None and source == "demo" and record is None:
         record, overwrite = DEMO_FOLDER, overwrite or _only_a_recording(Path(DEMO_FOLDER))
         note += f" Its mixture, vocals and accompaniment are recorded to {DEMO_FOLDER}/."
+    note = "\n".join(filter(None, (note, why)))
     options = SessionOptions(
         input=source,
         output=sink,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from rtsep.cli.options import FILES, SEPARATION, Device, Separator, Settings, settings
+from rtsep.cli.options import FILES, SEPARATION, Device, Profile, Separator, Settings, settings, with_separator
 from rtsep.errors import RtsepError, UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def separate(
     overwrite: Annotated[bool, Parameter(negative=(), show_default=False, group=FILES)] = False,
     separator: Separator = None,
     set_: Settings = None,
+    profile: Profile = None,
     hop: Annotated[int | None, Parameter(group=SEPARATION)] = None,
     device: Annotated[Device | None, Parameter(group=SEPARATION)] = None,
     config: Annotated[Path | None, Parameter(group=FILES)] = None,
@@ -70,9 +71,12 @@ def separate(
     overwrite
         Replace parts that are already there.
     separator
-        A name from `rtsep models`, or a model folder.
+        A name from `rtsep models`, a model folder, or auto: the largest
+        model of the profile that this machine is fast enough for.
     set_
         NAME=VALUE: a parameter, as listed by `rtsep models NAME`.
+    profile
+        live, monitor or karaoke; karaoke looks ahead and sounds best.
     hop
         Frames per step, 16 to 1024; 256 if not given.
     device
@@ -86,12 +90,15 @@ def separate(
     from rtsep.engine import warm
     from rtsep.io.folders import made_folder
 
-    given = {"stream.separator": separator, "stream.hop": hop, "stream.device": device}
+    given = {"stream.separator": separator, "stream.profile": profile, "stream.hop": hop, "stream.device": device}
     chosen = configuration.override(
         configuration.load(config), given, lambda key: f"--{key.partition('.')[2]}", UsageError
     )
-    params = settings(chosen, set_)
     songs = find_songs(inputs)
+    chosen, note = with_separator(chosen)
+    params = settings(chosen, set_)
+    if note and not quiet:
+        print(note, file=sys.stderr)
     first: RtsepError | None = None
     with made_folder(output):
         warm.ensure(lambda text: None if quiet else print(text, file=sys.stderr))

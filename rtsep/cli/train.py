@@ -90,7 +90,8 @@ def train(
     threads
         Threads of torch; 0: as many as it likes.
     preview
-        Folder for the vocals of two songs at every scoring.
+        Folder for what the net hears in the first batches, as WAV and
+        spectrograms; for koretzky the vocals of two songs at every scoring.
     cache
         Folder of the decoded sound; beside the run if not given.
     quiet

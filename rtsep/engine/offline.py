@@ -17,6 +17,7 @@ from rtsep.io.folders import made_folder
 from rtsep.io.reader import SoundReader, read_blocks
 from rtsep.io.writer import FORMATS, SoundWriter, check_target
 from rtsep.separators.base import Separator
+from rtsep.separators.profiles import resolve
 from rtsep.separators.registry import create
 from rtsep.spec import PROFILES, StreamSpec
 
@@ -91,7 +92,7 @@ def separate_file(
     path: Path,
     out_dir: Path,
     *,
-    separator: str = "koretzky",
+    separator: str | None = None,
     hop: int = PROFILES["live"],
     format: str = "wav",  # as the option is called
     overwrite: bool = False,
@@ -108,8 +109,8 @@ def separate_file(
     out_dir : Path
         ``out_dir/<name>/vocals.<format>`` and ``accompaniment.<format>`` are written: same length and rate as the
         input, sample-aligned with it, and their sum is the input.
-    separator : str
-        Name or model folder.
+    separator : str, optional
+        Name or model folder; the one of the profile ``live`` if not given.
     hop : int
         In frames, where the separator does not require one.
     format : str
@@ -136,7 +137,7 @@ def separate_file(
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format '{format}': {nearest(format, FORMATS)}")
-    plug_in = create(separator, device=device)
+    plug_in = create(resolve(separator, "live", device)[0], device=device)
     for name, value in (params or {}).items():
         plug_in.params.set(name, value)
     with read_blocks(path) as first:

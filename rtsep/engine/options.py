@@ -9,11 +9,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """What to play, through what, to where; the texts are those of the command line."""
+    """What to play, through what, to where; the texts are those of the command line.
+
+    Without a separator it is the profile's (`rtsep.separators.profiles`).
+    """
 
     input: str = "mic"
     output: str = "speakers"
-    separator: str = "koretzky"
+    separator: str | None = None
     samplerate: int | None = None
     hop: int | None = None
     profile: str = "live"

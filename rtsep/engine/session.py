@@ -22,6 +22,7 @@ from rtsep.engine.stats import Stats, counters, stream_stats
 from rtsep.engine.stream import Controls, Stream, Timing
 from rtsep.errors import DeviceError, OverloadError, RtsepError, UsageError, nearest
 from rtsep.io.record import Recorder
+from rtsep.separators.profiles import resolve
 from rtsep.separators.registry import create
 from rtsep.spec import PROFILES
 
@@ -76,7 +77,9 @@ class Session:
         if options.profile not in PROFILES:
             raise UsageError(f"unknown profile '{options.profile}': {nearest(options.profile, PROFILES)}")
         self._hop = options.hop or PROFILES[options.profile]
-        self.separator = create(options.separator, device=options.device)
+        name, note = resolve(options.separator, options.profile, options.device)
+        self._say(note)
+        self.separator = create(name, device=options.device)
         for name, value in options.params.items():
             self.separator.params.set(name, value)
         self._check_hop()

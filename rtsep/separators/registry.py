@@ -88,7 +88,7 @@ def names() -> list[Entry]:
     found: dict[str, Entry] = {}
     for name, (target, summary) in BUILT_IN.items():
         found[name] = Entry(name, "built-in", summary, target)
-    for name, folder in _models().items():
+    for name, folder in models().items():
         found.setdefault(name, _model_entry(name, folder))
     for point in _plug_ins():
         entry = _plug_in_entry(point)
@@ -122,11 +122,11 @@ def create(name_or_path: str, *, device: str = "auto", cuda_graph: bool = False,
     ModelError
         If the model folder or the plug-in is broken.
     """
-    models = _models()
+    there = models()
     name, _, argument = name_or_path.partition(":")
     if name in BUILT_IN:
         return _construct(name, _load(BUILT_IN[name][0]), argument, options)
-    folder = models.get(name_or_path)
+    folder = there.get(name_or_path)
     if folder is None and (os.sep in name_or_path or (Path(name_or_path) / MANIFEST).is_file()):
         folder = Path(name_or_path).expanduser()
     if folder is not None:
@@ -135,7 +135,7 @@ def create(name_or_path: str, *, device: str = "auto", cuda_graph: bool = False,
     if name in points:
         return _construct(name, _load_plug_in(points[name]), argument, options)
     raise UsageError(
-        f"unknown separator '{name_or_path}': {nearest(name, [*BUILT_IN, *models, *points])}, "
+        f"unknown separator '{name_or_path}': {nearest(name, [*BUILT_IN, *there, *points])}, "
         f"or the path of a model folder"
     )
 
@@ -157,7 +157,7 @@ def _construct(name: str, factory: Any, argument: str, options: dict[str, Any]) 
     return factory(*([argument] if argument else []), **options)
 
 
-def _models() -> dict[str, Path]:
+def models() -> dict[str, Path]:
     """Model folders by name, the user's before the bundled ones."""
     found: dict[str, Path] = {}
     for place in model_folders():

@@ -159,6 +159,7 @@ def train_live(
     resume: bool = False,
     init: Path | None = None,
     cache: Path | None = None,
+    preview: Path | None = None,
     device: torch.device,
     sizes: LiveConfig | None = None,
     config: LiveTraining | None = None,
@@ -177,6 +178,7 @@ def train_live(
         No data; a run that exists already without `resume`; weights of another net.
     """
     from rtsep.training.loop import progress, read_checkpoint
+    from rtsep.training.preview import write_preview
     from rtsep.training.weights import first_weights
 
     last, store = runs / "last.pt", cache or runs.parent / "cache"
@@ -204,6 +206,8 @@ def train_live(
         hop=run.net.hop,
         lookahead=run.net.lookahead,
     )
+    if preview:
+        write_preview(mixer, preview, print)
     begun, past = time.monotonic(), []
     with (runs / "log.jsonl").open("a") as log, progress(quiet) as bar:
 

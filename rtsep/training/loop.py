@@ -301,7 +301,8 @@ def train(
     init : Path, optional
         Begin with the weights of this checkpoint; for the live family also of a model folder, whatever its profile.
     preview : Path, optional
-        Write the vocals of two dev songs there at every scoring, as FLAC.
+        The live family: write what the net hears in the first batches there, as WAV and spectrograms (PNG).
+        koretzky: the vocals of two dev songs at every scoring, as FLAC.
 
     Raises
     ------
@@ -340,6 +341,7 @@ def train(
             resume=resume,
             init=init,
             cache=store,
+            preview=preview,
             device=where,
             sizes=sizes_of(net, lookahead),
             config=settings_of(net, seed=seed, steps=steps, lr=lr, split=split, begun=init is not None),

@@ -38,7 +38,7 @@ def test_values_replace_defaults_and_the_rest_stays(tmp_path: Path) -> None:
         ("[stream]\nsamplerate = 4000", ["samplerate = 4000", "8000 to 192000"]),
         ("[stream]\nsamplerate = 44100.5", ["samplerate = 44100.5", "a whole number"]),
         ("[stream]\nblocksize = 8", ["blocksize = 8", "16 to 4096"]),
-        ('[stream]\nprofile = "fast"', ['profile = "fast"', "live or monitor"]),
+        ('[stream]\nprofile = "fast"', ['profile = "fast"', "live, monitor or karaoke"]),
         ("[stream]\ninput = 3", ["stream.input = 3", "a text"]),
         ("[mix]\nvocals_db = 13", ["vocals_db = 13", "up to 12"]),
         ("[mix]\nvocals_db = nan", ["vocals_db = nan", "up to 12"]),

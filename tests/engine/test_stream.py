@@ -1,5 +1,7 @@
 """The live stream, ticked by hand: exact delay, exact sums, the same as offline, at any period."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from rtsep.engine.stream import Controls, Stream
 from rtsep.separators.registry import create
 from rtsep.spec import StreamSpec
 from tests.engine.hosts import run
+from tests.separators import tiny
 
 
 def noise(frames: int, channels: int, seed: int = 0) -> np.ndarray:
@@ -130,3 +133,20 @@ def test_stop_is_harmless_twice() -> None:
     _, stream = run(noise(1024, 1), create("passthrough"))
     stream.stop()
     assert isinstance(stream, Stream)
+
+
+def test_a_net_that_looks_ahead_is_late_by_what_is_printed(tmp_path: Path) -> None:
+    folder = tiny.build_stereo(tmp_path, mid=1.0, side=0.5)
+    for old, new in (
+        ("window = 256", "window = 2048"),
+        ("hop = 64", "hop = 256"),
+        ("synthesis = 128", "synthesis = 512"),
+    ):
+        tiny.edit(folder, old, new)
+    tiny.edit(folder, "lookahead = 0", "lookahead = 12")
+    sound = np.zeros((16384, 2), np.float32)
+    sound[1000] = 1.0
+    out, stream = run(sound, create(str(folder), device="cpu"), samplerate=44100, hop=256, blocksize=256)
+    assert stream.budget.lookahead_frames == 12 * 256
+    assert int(np.argmax(np.abs(out[:, 0]))) - 1000 == stream.budget.total_frames == 14 * 256
+    assert stream.budget.total_frames / 44.1 <= 93

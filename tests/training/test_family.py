@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
 pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
@@ -22,6 +24,7 @@ from rtsep.training.live_check import rounded  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.losses import field_mask  # noqa: E402
 from rtsep.training.nets.live import BINS, FEATURES, Live, LiveConfig  # noqa: E402
+from rtsep.training.preview import write_preview  # noqa: E402
 from rtsep.training.stereo import StereoMixer, stft  # noqa: E402
 from rtsep.training.weights import first_weights  # noqa: E402
 
@@ -117,6 +120,33 @@ def test_half_the_hop_is_the_same_sound_on_a_finer_grid(corpus_folder: Path, cac
         wanted = batch.field[row, 15 : 15 + len(seen), 0]
         error = np.linalg.norm(seen[1:-1] - wanted[1 : len(seen) - 1]) / np.linalg.norm(wanted)
         assert error < 0.1
+
+
+def test_preview_is_what_the_net_hears(
+    corpus_folder: Path, cache_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    folder, none = tmp_path / "heard", replace(SHORT, steps=0)
+    _train("karaoke", corpus_folder, cache_folder, tmp_path / "run", sizes=KARAOKE, config=none, preview=folder)
+    assert "pip install 'rtsep[eval]'" in capsys.readouterr().out
+    assert {p.suffix for p in folder.iterdir()} == {".wav"}
+    mixer = StereoMixer(load(corpus_folder, cache_folder), seed=SHORT.seed, frames=23, sources=2, rolls=1, lookahead=3)
+    for row, (mixture, vocals) in enumerate(mixer.sounds(1)):
+        parts = {p: soundfile.read(folder / f"01_{row}_{p}.wav")[0].T for p in ("mixture", "vocals", "accompaniment")}
+        np.testing.assert_allclose(parts["mixture"], mixture, atol=1e-6)
+        np.testing.assert_allclose(parts["vocals"], vocals, atol=1e-6)
+        np.testing.assert_allclose(parts["vocals"] + parts["accompaniment"], parts["mixture"], atol=1e-6)
+
+
+def test_spectrograms(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'rtsep[eval]'")
+    mixer = StereoMixer(load(corpus_folder, cache_folder), seed=1, frames=23, sources=1, rolls=1)
+    said: list[str] = []
+    write_preview(mixer, tmp_path, said.append, batches=1)
+    assert said == []
+    pictures = sorted(tmp_path.glob("*.png"))
+    assert [p.name for p in pictures] == ["00_0_accompaniment.png", "00_0_mixture.png", "00_0_vocals.png"]
+    assert all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
 
 
 @pytest.mark.parametrize(("profile", "sizes"), [("monitor", MONITOR), ("karaoke", KARAOKE)])
