@@ -14,7 +14,20 @@ from cyclopts import App, CycloptsError
 from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 
 from rtsep import __version__
-from rtsep.cli import bench, completion, config, devices, doctor, evaluate, export, models, run, separate, train
+from rtsep.cli import (
+    bench,
+    compare,
+    completion,
+    config,
+    devices,
+    doctor,
+    evaluate,
+    export,
+    models,
+    run,
+    separate,
+    train,
+)
 from rtsep.errors import RtsepError, UsageError, nearest
 
 app = App(
@@ -30,6 +43,7 @@ app.command(run.run, name="run")
 app.command(separate.separate)
 app.command(devices.devices)
 app.command(evaluate.evaluate)
+app.command(compare.compare)
 app.command(models.models)
 app.command(config.app)
 app.command(doctor.doctor)

@@ -67,19 +67,30 @@ class Probe(Separator):
         self._inner.reset()
 
 
-def separate(separator: Separator, song: Song, hop: int) -> Sound:
-    """Vocals of a song (channels, frames) through the live chain, aligned with it.
+def separate(separator: Separator, mixture: Sound, samplerate: int, hop: int) -> Sound:
+    """Vocals of a mixture (channels, frames) through the live chain, aligned with it.
 
-    At the song's rate, or the nearest that the separator was made for.
+    At the mixture's rate, or the nearest that the separator was made for.
+
+    Raises
+    ------
+    RtsepError
+        Whatever the separator raises (it may come from another package), or if it gives NaN or Inf.
     """
-    rate = engine_rate(song.samplerate, separator)
-    vocals, _ = split(separator, resampled(song.mixture, song.samplerate, rate), rate, hop)
-    back = resampled(vocals, rate, song.samplerate)
-    out = np.zeros_like(song.mixture)
+    rate = engine_rate(samplerate, separator)
+    sound = resampled(mixture, samplerate, rate)
+    try:
+        vocals, _ = split(separator, sound, rate, hop)
+    except RtsepError:
+        raise
+    except Exception as error:
+        raise RtsepError(f"separator {separator.name} failed: {type(error).__name__}: {error}") from error
+    if not np.isfinite(vocals).all():
+        raise RtsepError(f"separator {separator.name} gave values that are not finite")
+    back = resampled(vocals, rate, samplerate)
+    out = np.zeros_like(mixture)
     frames = min(out.shape[1], back.shape[1])  # two conversions may round the length
     out[:, :frames] = back[:, :frames]
-    if not np.isfinite(out).all():
-        raise RtsepError(f"separator {separator.name} gave values that are not finite")
     return out
 
 
@@ -88,32 +99,17 @@ def estimate(
 ) -> tuple[Sound, Sound, Probe | None]:
     """Vocals and accompaniment of a song by a method; the floor gives the mixture for both.
 
-    `RtsepError` whatever a separator raises: it may come from another package.
+    With `stretch`, in seconds, its masks are kept in the probe.
     """
     if method.kind == "floor":
         return song.mixture, song.mixture, None
     if method.kind == "ceiling":
-        rate = min(method.rates, key=lambda r: (abs(r - song.samplerate), r)) if method.rates else song.samplerate
-        parts = [resampled(sound, song.samplerate, rate) for sound in (song.vocals, song.accompaniment)]
-        separator: Separator = _OracleAt(method.source, parts[0], parts[1], method.rates)
+        oracle = Oracle(method.source, song.vocals, song.accompaniment, method.rates)
+        rate = engine_rate(song.samplerate, oracle)
+        oracle.give(*(resampled(sound, song.samplerate, rate) for sound in (song.vocals, song.accompaniment)))
+        separator: Separator = oracle
     else:
         separator = method.make(device)
     probe = Probe(separator, stretch)
-    try:
-        vocals = separate(probe, song, method.hop)
-    except RtsepError:
-        raise
-    except Exception as error:
-        raise RtsepError(f"separator {separator.name} failed: {type(error).__name__}: {error}") from error
+    vocals = separate(probe, song.mixture, song.samplerate, method.hop)
     return vocals, song.mixture - vocals, probe
-
-
-class _OracleAt(Oracle):
-    """A ceiling for separators that run at certain rates."""
-
-    def __init__(self, kind: str, vocals: Sound, accompaniment: Sound, rates: tuple[int, ...]) -> None:
-        super().__init__(kind, vocals, accompaniment)
-        self._rates = rates
-
-    def supported_samplerates(self) -> tuple[int, ...]:
-        return self._rates

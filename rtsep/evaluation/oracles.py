@@ -22,15 +22,27 @@ class Oracle(Separator):
         itself, 0 where both are silent.
     vocals, accompaniment : ndarray of float32, shape (channels, frames)
         The true parts at the rate of the stream.
+    rates : tuple of int
+        Engine rates in Hz of the separators that it stands beside; empty for any.
     """
 
     name = "oracle"
     summary = "masks from the true parts"
 
-    def __init__(self, kind: str, vocals: NDArray[np.float32], accompaniment: NDArray[np.float32]) -> None:
+    def __init__(
+        self, kind: str, vocals: NDArray[np.float32], accompaniment: NDArray[np.float32], rates: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
         self._binary = kind == "ibm"
+        self._rates = rates
+        self.give(vocals, accompaniment)
+
+    def give(self, vocals: NDArray[np.float32], accompaniment: NDArray[np.float32]) -> None:
+        """Take other true parts [main thread, before `prepare`]."""
         self._parts = np.stack([vocals, accompaniment])
+
+    def supported_samplerates(self) -> tuple[int, ...]:
+        return self._rates
 
     def prepare(self, spec: StreamSpec) -> None:
         """Make a filterbank for each part [main thread]."""

@@ -13,7 +13,7 @@ from rtsep.config import Config, Stream
 from rtsep.errors import UsageError
 
 COMMANDS = (
-    *("run", "separate", "evaluate", "devices", "models", "config", "doctor", "bench", "train", "export"),
+    *("run", "separate", "evaluate", "compare", "devices", "models", "config", "doctor", "bench", "train", "export"),
     "completion",
 )
 

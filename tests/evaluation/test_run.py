@@ -286,7 +286,7 @@ def test_another_rate_than_the_nets(tmp_path: Path) -> None:
 
     voice, band = songs.make(0, 1.5)
     sounds = Song("song", songs.RATE, voice + band, voice, band)
-    back = estimates.separate(Narrow(), sounds, 256)
+    back = estimates.separate(Narrow(), sounds.mixture, songs.RATE, 256)
     assert back.shape == sounds.mixture.shape
     inner = slice(800, -800)
     error = back[:, inner] - sounds.mixture[:, inner]
