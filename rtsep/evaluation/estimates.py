@@ -24,7 +24,7 @@ class Probe(Separator):
     ----------
     inner : Separator
     stretch : (float, float), optional
-        Begin and end in seconds; `masks` then holds the first channel's for it.
+        Begin and end in seconds; `masks` then holds the first channel's for it (of a complex mask, its modulus).
     """
 
     def __init__(self, inner: Separator, stretch: tuple[float, float] | None = None) -> None:
@@ -60,7 +60,8 @@ class Probe(Separator):
         if self._stretch is not None:
             at = (len(self.durations_ns) * self.spec.hop - self.latency) / self.spec.samplerate
             if self._stretch[0] < at <= self._stretch[1]:
-                self.masks.append(mask[0].copy())
+                complex_mask = self.mask_kind == "complex"
+                self.masks.append(np.hypot(mask[0], mask[len(mask) // 2]) if complex_mask else mask[0].copy())
 
     def reset(self) -> None:
         """Reset the separator that is watched."""
