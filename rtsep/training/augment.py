@@ -93,12 +93,15 @@ class Mixer:
         self.length = fft.next_fast_len((self.total - 1) * HOP + WINDOW, real=True)
         self.length += self.length % 2
         self.window = asymmetric_pair(WINDOW, HOP)[0].astype(np.float32)
-        wide = [p for p in corpus.pairs if not p[0].narrow]
+        sung = [p for p in corpus.pairs if p[0].group == "score"]  # `rtsep.training.singing`
+        wide = [p for p in corpus.pairs if not p[0].narrow and p[0].group != "score"]
         narrow = [p for p in corpus.pairs if p[0].narrow]
         speech = [v for v in corpus.voices if v.group == "tsp"]
-        banks = [v for v in corpus.voices if v.group != "tsp"]
+        covers = [v for v in corpus.voices if v.group == "cover"]
+        banks = [v for v in corpus.voices if v.group not in {"tsp", "cover"}]
         # (weight, clips): a share for each kind of source, whatever its length
-        self.pairs = [(w, g) for w, g in ((0.4, wide), (0.6, narrow)) if g]
+        shares = (0.3, 0.5, 0.2) if sung else (0.4, 0.6, 0.0)
+        self.pairs = [(w, g) for w, g in zip(shares, (wide, narrow, sung), strict=True) if g]
         self.voices = [
             (w, g)
             for w, g in (
@@ -106,6 +109,8 @@ class Mixer:
                 (0.2, [p[0] for p in wide]),
                 (0.4, banks),
                 (0.05, speech),
+                (0.2, [p[0] for p in sung]),
+                (0.2, covers),
             )
             if g
         ]
@@ -115,6 +120,7 @@ class Mixer:
                 (0.65, corpus.accompaniments),
                 (0.15, [p[1] for p in narrow]),
                 (0.2, [p[1] for p in wide]),
+                (0.1, [p[1] for p in sung]),
             )
             if g
         ]

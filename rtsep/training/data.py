@@ -1,7 +1,8 @@
 """The sound to train on: which files there are, which of them are held out, and a decoded cache of them.
 
 The folder is the layout of the data pack: ``paired/SONG/{vocals,accompaniment}.opus`` (true pairs),
-``paired16k/SINGER_SONG/...`` (true pairs with nothing above 8 kHz), ``vocals/*.opus``, ``accompaniment/*.opus``.
+``paired16k/SINGER_SONG/...`` (true pairs with nothing above 8 kHz), ``vocals/*.opus`` and the like in ``vocals16k``,
+``accompaniment/*.opus``.
 `is_validation` says what is held out for the final report; `is_dev` what is cut from the training data to choose
 between variants, so that nothing is ever chosen on the validation songs.
 """
@@ -149,8 +150,8 @@ def load(data: Path, cache: Path, split: str = "train") -> Corpus:
     }[split]
 
     def clip(path: Path) -> Clip:
-        name = path.stem if path.parent.name in {"vocals", "accompaniment"} else path.parent.name
-        narrow = "paired16k" in path.parts
+        name = path.stem if path.parent.name in {"vocals", "vocals16k", "accompaniment"} else path.parent.name
+        narrow = path.relative_to(data).parts[0].endswith("16k")
         return Clip(name, name.split("_")[0], narrow, decode(path, cache, data))
 
     pairs = [
@@ -159,7 +160,12 @@ def load(data: Path, cache: Path, split: str = "train") -> Corpus:
         for song in sorted((data / folder).glob("*"))
         if keep(song / "vocals.opus")
     ]
-    voices = [clip(path) for path in sorted((data / "vocals").glob("*.opus")) if keep(path)]
+    voices = [
+        clip(path)
+        for folder in ("vocals", "vocals16k")
+        for path in sorted((data / folder).glob("*.opus"))
+        if keep(path)
+    ]
     accompaniments = [clip(path) for path in sorted((data / "accompaniment").glob("*.opus")) if keep(path)]
     if not (pairs or (voices and accompaniments)):
         raise UsageError(

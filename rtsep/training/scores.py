@@ -13,7 +13,6 @@ import argparse
 import io
 import subprocess
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,10 @@ import numpy as np
 import soundfile
 
 from rtsep.training.data import CACHE_RATE
+from rtsep.training.tools import require, run, scores_in
 
 SECONDS = 45.0
+LEAD = 0.02  # seconds of silence before the first note
 FONT = Path("/usr/share/sounds/sf2/default-GM.sf2")
 CHORDS = (0, 1, 2, 4, 5, 6, 7, 11, 15, 16, 17, 18, 19, 24, 25, 26, 27, 28, 29, 30, 46, 48, 50, 62, 63, 81, 88, 90)
 PADS = (16, 18, 19, 44, 48, 49, 50, 51, 61, 62, 88, 89, 90, 91, 92, 93, 94, 95)
@@ -102,22 +103,29 @@ def arrange(rng: np.random.Generator, tracks: dict[str, list[Note]], beat: float
     return parts
 
 
-def write_midi(rng: np.random.Generator, parts: list[tuple[int, int, list[Note]]], begin: float, path: Path) -> None:
-    """The part of an arrangement from `begin` on, with a place and an effect for each channel."""
+def write_midi(
+    rng: np.random.Generator,
+    parts: list[tuple[int, int, list[Note]]],
+    begin: float,
+    path: Path,
+    *,
+    shift: int = 0,
+    seconds: float = SECONDS,
+) -> None:
+    """The part of an arrangement from `begin` on, `shift` semitones higher, with a place and an effect per channel."""
     import mido
 
     song = mido.MidiFile(ticks_per_beat=480)  # at the standard tempo: 960 ticks a second
-    shift = int(rng.integers(-4, 5))
     for channel, program, notes in parts:
         events: list[tuple[float, Any]] = []
         pitch_shift = 0 if channel == 9 else shift
         for start, end, pitch, velocity in notes:
-            if begin <= start < begin + SECONDS:
+            if begin <= start < begin + seconds:
                 key = int(np.clip(pitch + pitch_shift, 0, 127))
-                at = start - begin + float(rng.normal(0, 0.004)) + 0.02
+                at = start - begin + float(rng.normal(0, 0.004)) + LEAD
                 strength = int(np.clip(velocity + rng.normal(0, 6), 10, 127))
                 events.append((at, mido.Message("note_on", channel=channel, note=key, velocity=strength)))
-                events.append((end - begin + 0.02, mido.Message("note_off", channel=channel, note=key)))
+                events.append((end - begin + LEAD, mido.Message("note_off", channel=channel, note=key)))
         track = mido.MidiTrack([mido.Message("program_change", channel=channel, program=program)])
         pan = 64 if channel in (3, 9) else int(np.clip(rng.normal(64, 30), 0, 127))
         values = {7: int(rng.uniform(70, 120)), 10: pan, 91: int(rng.uniform(0, 90))}
@@ -131,8 +139,8 @@ def write_midi(rng: np.random.Generator, parts: list[tuple[int, int, list[Note]]
     song.save(str(path))
 
 
-def render(midi: Path, font: Path, folder: Path) -> np.ndarray:
-    """Sound (2, frames) of a MIDI file."""
+def render(midi: Path, font: Path, folder: Path, seconds: float = SECONDS) -> np.ndarray:
+    """Sound (2, frames) of a MIDI file, its first `seconds`."""
     wav = folder / "out.wav"
     command = [
         "fluidsynth",
@@ -151,7 +159,7 @@ def render(midi: Path, font: Path, folder: Path) -> np.ndarray:
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     sound, _ = soundfile.read(wav, dtype="float32", always_2d=True)
-    return sound[: int(SECONDS * CACHE_RATE)].T
+    return sound[: int(seconds * CACHE_RATE)].T
 
 
 def main() -> None:
@@ -163,9 +171,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--font", type=Path, default=FONT)
     arguments = parser.parse_args()
+    require("mido", font=arguments.font)
+    archive, names = scores_in(arguments.archive)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    archive = zipfile.ZipFile(arguments.archive)
-    names = sorted(name for name in archive.namelist() if name.endswith(".mid"))
     order = np.random.default_rng(arguments.seed).permutation(len(names))[: arguments.count]
     with tempfile.TemporaryDirectory() as folder:
         for index in order:
@@ -174,7 +182,8 @@ def main() -> None:
             parts = arrange(rng, tracks, beat)
             end = max((note[1] for _, _, notes in parts for note in notes), default=0.0)
             midi = Path(folder) / "song.mid"
-            write_midi(rng, parts, float(rng.uniform(0, max(end - SECONDS, 1e-3))), midi)
+            begin = float(rng.uniform(0, max(end - SECONDS, 1e-3)))
+            write_midi(rng, parts, begin, midi, shift=int(rng.integers(-4, 5)))
             sound = render(midi, arguments.font, Path(folder))
             peak = float(np.abs(sound).max())
             if peak < 1e-3:
@@ -184,4 +193,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,0 +1,36 @@
+"""The table of the training data: one row a source, with what is measured and what is held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from rtsep.errors import UsageError
+from rtsep.training.inventory import band_hz, table
+
+
+def test_rows(corpus_folder: Path):
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table([corpus_folder]).splitlines()[2:]]
+    found = {(row[0], row[1]): row for row in rows}
+    assert found["paired", "eir_*"][2:5] == ["2", "0.00", "1, 0"]
+    assert found["paired16k", "mir1k_*"][5] == "2"
+    assert found["vocals", "yuki_*"][4] == "0, 1"
+    assert found["accompaniment", "band_*"][7] == "not stated"
+    assert len(rows) == 8
+
+
+@pytest.mark.parametrize("top", [5000, 11000])
+def test_band_width(tmp_path: Path, top: int):
+    spectrum = np.zeros(48000 + 1, complex)
+    spectrum[:top] = np.exp(2j * np.pi * np.random.default_rng(0).random(top))
+    sound = np.fft.irfft(spectrum, 96000)
+    soundfile.write(tmp_path / "a.wav", sound / np.abs(sound).max(), 48000, subtype="FLOAT")
+    assert band_hz([tmp_path / "a.wav"]) == pytest.approx(top / 2, rel=0.02)
+
+
+def test_nothing_is_said(tmp_path: Path):
+    with pytest.raises(UsageError, match="no sound"):
+        table([tmp_path])
