@@ -124,7 +124,8 @@ def test_backing_keeps_to_the_scale():
     assert heard == {0, 2, 4, 5, 7, 9, 11}
 
 
-def test_covers(tmp_path: Path, corpus_folder: Path, cache_folder: Path):
+def test_covers(tmp_path: Path, corpus_folder: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(covers, "SECONDS", 3.0)
     corpus = load(corpus_folder, cache_folder)
     assert covers.make_covers(corpus, tmp_path / "a", 3, 0) == 3
     covers.make_covers(corpus, tmp_path / "b", 3, 0)
