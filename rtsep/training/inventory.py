@@ -78,7 +78,8 @@ def singers(group: str, names: set[str]) -> str:
     if group == "mir1k":
         return str(len({name.split("_")[1] for name in names}))
     if group == "score":
-        return f"{len({name.split('_', 2)[2] for name in names})}, with formants moved"
+        people = {name.split("_", 2)[2] for name in names if name.count("_") > 1}  # an accompaniment names no voice
+        return f"{len(people)}, with formants moved" if people else ""
     return f"{len(names)} drawn" if group == "cover" else SOURCES.get(group, ("", ""))[0]
 
 

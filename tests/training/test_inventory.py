@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from rtsep.errors import UsageError
-from rtsep.training.inventory import band_hz, table
+from rtsep.training.inventory import band_hz, singers, table
 
 
 def test_rows(corpus_folder: Path):
@@ -20,6 +20,12 @@ def test_rows(corpus_folder: Path):
     assert found["vocals", "yuki_*"][4] == "0, 1"
     assert found["accompaniment", "band_*"][7] == "not stated"
     assert len(rows) == 8
+
+
+def test_singers():
+    assert singers("score", {"score_1_kumi", "score_2_tsp_speech_FA", "score_3_kumi"}) == "2, with formants moved"
+    assert singers("score", {"score_1", "score_2"}) == ""
+    assert singers("mir1k", {"mir1k_amy_1", "mir1k_amy_2", "mir1k_leon_1"}) == "2"
 
 
 @pytest.mark.parametrize("top", [5000, 11000])
