@@ -65,6 +65,18 @@ def _int_to_pointer(context, builder, signature, args):
 
 
 @intrinsic
+def call(typingctx, function, first, second, third):
+    """Call the C function at address `function` with three pointers; what it returns, a word or a pointer, as int64."""
+
+    def codegen(context, builder, signature, args):
+        word = ir.IntType(64)
+        target = builder.inttoptr(args[0], ir.FunctionType(word, [word] * 3).as_pointer())
+        return builder.call(target, args[1:])
+
+    return types.int64(types.intp, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
 def address_of(typingctx, pointer):
     """Address of a ``void *`` that a C caller handed over, as an integer."""
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from numba import carray, cfunc, types
 
-from rtsep.separators.base import Mask, Separator, Spectrum
+from rtsep.io.clock import sleep_us
+from rtsep.native import int_pointer
+from rtsep.separators.base import Compiled, Mask, Separator, Spectrum
 from rtsep.spec import StreamSpec
 
 
@@ -51,3 +54,49 @@ class Faulty(Separator):
         self.resets += 1
         if self.fault == "crash" and self.hops > self.first:
             raise RuntimeError("reset broke on purpose")
+
+
+_HOPS, _FIRST, _COUNT, _FAULT, _STALL_US, _CHANNELS, _BINS, _WORDS = range(8)
+_FAULTS = ("stall", "nan", "raise", "crash")
+
+
+@cfunc(types.int64(types.intp, types.CPointer(types.complex64), types.CPointer(types.float32)))
+def _fail_in_c(memory, spectrum, mask):  # type: ignore[no-untyped-def]
+    words = carray(int_pointer(memory), _WORDS)
+    failing = words[_FIRST] <= words[_HOPS] < words[_FIRST] + words[_COUNT]
+    words[_HOPS] += 1
+    filled = carray(mask, (words[_CHANNELS], words[_BINS]))
+    filled[:] = 0.5
+    if not failing:
+        return 0
+    if words[_FAULT] == 0:
+        sleep_us(words[_STALL_US])
+    elif words[_FAULT] == 1:
+        filled[:, words[_BINS] // 2] = np.nan
+    else:
+        return 7
+    return 0
+
+
+class FaultyInC(Faulty):
+    """The same with a compiled form."""
+
+    def __init__(self, fault: str, first: int = 100, count: int = 1, seconds: float = 0.2) -> None:
+        self._words = np.array([0, first, count, _FAULTS.index(fault), 1e6 * seconds, 0, 0], np.int64)
+        super().__init__(fault, first, count, seconds)
+
+    @property
+    def hops(self) -> int:  # type: ignore[override]
+        return int(self._words[_HOPS])
+
+    @hops.setter
+    def hops(self, value: int) -> None:
+        self._words[_HOPS] = value
+
+    def prepare(self, spec: StreamSpec) -> None:
+        super().prepare(spec)
+        self._words[_CHANNELS], self._words[_BINS] = spec.channels, spec.bins
+
+    def compiled(self) -> Compiled:
+        memory = self._words
+        return Compiled(_fail_in_c.address, memory.ctypes.data, memory, lambda code: f"it broke on purpose ({code})")

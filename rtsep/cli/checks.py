@@ -61,6 +61,8 @@ def cache() -> list[Result]:
 
 def inference() -> list[Result]:
     """ONNX Runtime and its providers."""
+    from rtsep.separators.ort import library
+
     try:
         import onnxruntime
     except ImportError as error:
@@ -70,6 +72,9 @@ def inference() -> list[Result]:
     providers = [p for p in onnxruntime.get_available_providers() if not p.startswith("Azure")]  # a remote service
     names = [p.removesuffix("ExecutionProvider") for p in providers]
     result = Result("onnxruntime", "ok", f"{onnxruntime.__version__}, runs on {', '.join(names)}")
+    if library() is None:
+        what = f"{onnxruntime.__version__} has no C library that can be used: a busy Python thread makes masks late"
+        result = Result("onnxruntime", "warn", what, "pip install 'onnxruntime>=1.19'")
     if "CUDA" not in names and Path("/dev/nvidia0").exists():
         fix = "pip uninstall onnxruntime && pip install 'rtsep[gpu]'"
         return [result, Result("CUDA", "warn", "there is a GPU, but onnxruntime cannot use it", fix)]

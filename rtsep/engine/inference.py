@@ -8,13 +8,15 @@ import time
 import numpy as np
 from numba import njit, types
 
+from rtsep.dsp.denormals import flush_denormals
 from rtsep.engine import realtime
 from rtsep.engine.chain import Chain
 from rtsep.engine.histogram import Histogram, count_duration
 from rtsep.engine.worker import FAULT, MASKED, PUBLISHED, RUN, SKIPPED
-from rtsep.io.clock import Semaphore, post, wait_until
+from rtsep.io.clock import Semaphore, now_ns, post, wait_until
 from rtsep.io.realtime import raise_priority
-from rtsep.native import load_acquire, store_release
+from rtsep.native import call, load_acquire, store_release
+from rtsep.separators.base import Compiled
 
 #: Time for which a separator stays bypassed after its first failure; doubled at each further one, up to the last.
 _RETRY_S, _RETRY_MOST_S = 0.5, 8.0
@@ -23,8 +25,13 @@ _FORGIVE_S = 30.0
 #: How often the thread looks whether it should end.
 _NAP_S = 0.1
 
+_NAP_NS = int(_NAP_S * 1e9)
+#: What a compiled separator is said to have returned when its mask was not finite.
+_NOT_FINITE = -1
+
 _Mask = types.Array(types.float32, 2, "C")
 _Words = types.Array(types.int64, 1, "C")
+_Spectra, _Masks = types.Array(types.complex64, 3, "C"), types.Array(types.float32, 3, "C")
 
 
 @njit(types.int64(_Words, types.int64, types.intp, types.int64), nogil=True, cache=True)
@@ -34,6 +41,15 @@ def _await_spectrum(words, done, semaphore, deadline_ns):  # type: ignore[no-unt
         if wait_until(semaphore, deadline_ns) == 0:
             break
     return load_acquire(words, PUBLISHED)
+
+
+@njit(types.int64(_Words, types.int64, types.int64, types.int64), nogil=True, cache=True)
+def _next(words, index, published, slots):  # type: ignore[no-untyped-def]
+    """Spectrum to go on with: `index`, or the newest where those before it are about to be overwritten."""
+    if published - index <= slots // 2:
+        return index
+    store_release(words, SKIPPED, words[SKIPPED] + published - 1 - index)
+    return published - 1
 
 
 @njit(types.void(_Words, types.int64, types.int64), nogil=True, cache=True)
@@ -52,8 +68,66 @@ def _finite(mask):  # type: ignore[no-untyped-def]
     return total == 0.0
 
 
+@njit(
+    types.UniTuple(types.int64, 2)(
+        _Words, _Spectra, _Masks, _Words, _Words, types.intp, types.intp, types.intp, types.intp, types.int64
+    ),
+    nogil=True,
+    cache=True,
+)
+def infer(  # type: ignore[no-untyped-def]
+    words, spectra, masks, times, scratch, spectrum_ready, mask_ready, function, memory, index
+):
+    """Make masks without the interpreter, from spectrum `index` on, until `RUN` is cleared or the separator fails.
+
+    Parameters
+    ----------
+    words, spectra, masks, times : ndarray
+        As for `Inference`.
+    scratch : ndarray of int64
+        Two words for the clock.
+    spectrum_ready, mask_ready : int
+        Addresses of the semaphores.
+    function, memory : int
+        See `rtsep.separators.base.Compiled`.
+    index : int
+        Number of masks made so far.
+
+    Returns
+    -------
+    tuple of int
+        Number of masks made, the one that failed included (it is the one before it once more), and what the function
+        returned for it: 0 after `RUN` was cleared.
+    """
+    flush_denormals()
+    clock, slots = scratch.ctypes.data, masks.shape[0]
+    while load_acquire(words, RUN) != 0:
+        published = _await_spectrum(words, index, spectrum_ready, now_ns(clock) + _NAP_NS)
+        if published <= index:
+            continue
+        index = _next(words, index, published, slots)
+        began = now_ns(clock)
+        mask = masks[index % slots]
+        fault = call(function, memory, spectra[index % slots].ctypes.data, mask.ctypes.data)
+        if fault == 0 and not _finite(mask):
+            fault = _NOT_FINITE
+        if fault != 0:
+            mask[:] = masks[(index - 1) % slots]
+            store_release(words, FAULT, 1)
+        count_duration(times, now_ns(clock) - began)
+        index += 1
+        store_release(words, MASKED, index)
+        post(mask_ready)
+        if fault != 0:
+            return index, fault
+    return index, 0
+
+
 class Inference:
     """Runs the separator of a chain in a thread of its own.
+
+    A separator with a compiled form runs in one compiled loop, which does not care who holds the interpreter's lock;
+    the loop hands over to Python when the separator fails, until it works again. Any other is called hop by hop.
 
     Parameters
     ----------
@@ -87,6 +161,8 @@ class Inference:
         # Views made once: indexing an array makes a new object.
         self._spectra = list(chain.memory.spectra)
         self._masks = list(chain.memory.masks)
+        self._compiled = chain.separator.compiled()
+        self._scratch = np.zeros(2, np.int64)
         self._retry_at = 0.0
         self._retry_s = _RETRY_S
         self._failed_at = -np.inf
@@ -109,19 +185,38 @@ class Inference:
         counts = self.times.counts
         index = 0
         while words[RUN]:
-            published = _await_spectrum(words, index, spectrum_ready, time.monotonic_ns() + int(_NAP_S * 1e9))
+            if self._compiled is not None and not self.fault:
+                index = self._infer(self._compiled, index)
+                continue
+            published = _await_spectrum(words, index, spectrum_ready, time.monotonic_ns() + _NAP_NS)
             if published <= index:
                 continue
-            if published - index > slots // 2:
-                # Far behind: the oldest spectra are about to be overwritten.
-                _set(words, SKIPPED, int(words[SKIPPED]) + published - 1 - index)
-                index = published - 1
+            index = _next(words, index, published, slots)
             began = time.monotonic_ns()
             self._process(index, slots)
             count_duration(counts, time.monotonic_ns() - began)
             index += 1
             _set(words, MASKED, index)
             post(mask_ready)
+
+    def _infer(self, compiled: Compiled, index: int) -> int:
+        """Stay in the compiled loop as long as it goes; the number of masks made."""
+        memory, ready, done = self._chain.memory, self._spectrum_ready.address, self._mask_ready.address
+        index, fault = infer(
+            self._words,
+            memory.spectra,
+            memory.masks,
+            self.times.counts,
+            self._scratch,
+            ready,
+            done,
+            compiled.function,
+            compiled.memory,
+            index,
+        )
+        if fault:
+            self._fail("its mask is not finite" if fault == _NOT_FINITE else compiled.explain(fault))
+        return index
 
     def _process(self, index: int, slots: int) -> None:
         """Fill the mask of one spectrum; the last mask again where the separator fails or is on hold."""

@@ -22,7 +22,7 @@ _MODULES = (
     "rtsep.io.portaudio_callback",
     "rtsep.io.pulse_loops",
     "rtsep.separators.kernels",
-    "rtsep.separators.features",
+    "rtsep.separators.onnx",
     "rtsep.io.demo",
 )
 

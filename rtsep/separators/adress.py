@@ -4,10 +4,22 @@
 
 from __future__ import annotations
 
-from numba import njit
+from numba import carray, cfunc, njit
 
-from rtsep.separators.base import Mask, Param, Separator, Spectrum
-from rtsep.separators.kernels import BASS, STRENGTH, TREBLE, fade, guard, strengthen
+from rtsep.native import double_pointer
+from rtsep.separators.base import Compiled, Mask, Param, Separator, Spectrum
+from rtsep.separators.kernels import (
+    BASS,
+    MEMORY,
+    STRENGTH,
+    TREBLE,
+    fade,
+    guard,
+    ramp,
+    separate_signature,
+    strengthen,
+    without_net,
+)
 from rtsep.spec import StreamSpec
 
 #: Fade of the soft mask on each side of the window, in units of azimuth.
@@ -50,6 +62,17 @@ def adress_mask(spectrum, values, bin_hz, mask):
             mask[channel, k] = share
 
 
+@cfunc(separate_signature(MEMORY), cache=True)
+def separate(memory, spectrum, mask):
+    """`Adress.process` as a C function."""
+    m = carray(memory, 1)[0]
+    shape = (m.channels, m.bins)
+    params = carray(double_pointer(m.params), (3, 6))
+    ramp(params)
+    adress_mask(carray(spectrum, shape), params[1], m.bin_hz, carray(mask, shape))
+    return 0
+
+
 class Adress(Separator):
     """Vocals are the bins whose azimuth lies in a window around a position.
 
@@ -73,14 +96,17 @@ class Adress(Separator):
 
     def prepare(self, spec: StreamSpec) -> None:
         """Fix the bin width and the ramps for `spec` [main thread]."""
-        self._bin_hz = spec.bin_hz
+        self._spec = spec
         self.params.prepare(spec.hop_ms)
 
     def process(self, spectrum: Spectrum, mask: Mask) -> None:
         """Fill `mask` for the frame of `spectrum` [inference thread]; both arrays C-contiguous."""
         self.params.ramp()
-        adress_mask(spectrum, self.params.values, self._bin_hz, mask)
+        adress_mask(spectrum, self.params.values, self._spec.bin_hz, mask)
 
     def reset(self) -> None:
         """Jump to the wanted parameters; there is no other past."""
         self.params.settle()
+
+    def compiled(self) -> Compiled:
+        return without_net(separate, self._spec, self.params)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,13 +86,15 @@ class Parameters:
     def __init__(self, params: tuple[Param, ...]) -> None:
         self.params = {p.name: p for p in params}
         self._index = {p.name: i for i, p in enumerate(params)}
-        self._target = np.array([p.default for p in params], dtype=np.float64)
+        #: Rows: targets, current values, most that a value moves in a hop; for `rtsep.separators.kernels.ramp`.
+        self.state: NDArray[np.float64] = np.zeros((3, len(params)))
+        #: Current values in the order of `params`; read by the inference thread.
+        self._target, self.values, self._step = self.state
         # A switch is ramped from 0 to 1 too: the separator cross-fades between its two states. Only choices jump.
         self._span = np.array([np.inf if p.unit == "choice" else p.high - p.low for p in params], dtype=np.float64)
-        #: Current values in the order of `params`; read by the inference thread.
-        self.values = self._target.copy()
+        self._target[:] = self.values[:] = [p.default for p in params]
+        self._step[:] = self._span
         self._delta = np.zeros_like(self.values)
-        self._step = self._span.copy()
         # Compared once per hop: views of the same memory, because an array's own comparison would allocate.
         self._views = memoryview(self._target.data), memoryview(self.values.data)
 
@@ -128,6 +131,29 @@ class Parameters:
         return True
 
 
+class Compiled(NamedTuple):
+    """A separator as a C function, which the inference thread calls without the interpreter and its lock.
+
+    Parameters
+    ----------
+    function : int
+        Address of ``int64_t function(void *memory, const float complex *spectrum, float *mask)``. It does what
+        `Separator.process` does, parameters' ramps included; both arrays are C-contiguous, of shape (channels, bins).
+        0 says that all went well, a positive number what did not.
+    memory : int
+        Address that it is called with.
+    owner : object
+        Kept alive as long as the function may be called.
+    explain : callable
+        Turns what the function returned into a line for the user [inference thread, once for each failure].
+    """
+
+    function: int
+    memory: int
+    owner: object
+    explain: Callable[[int], str] = "code {}".format
+
+
 class Separator(ABC):
     """A plug-in that estimates, hop by hop, how much of each bin is voice.
 
@@ -150,6 +176,11 @@ class Separator(ABC):
         self.params = Parameters(self.PARAMS)
         #: Lines for the user that are no errors, such as why a GPU is not used; filled by `prepare`.
         self.notes: list[str] = []
+
+    def __init_subclass__(cls) -> None:
+        # Whoever replaces `process` alone does not mean the C function that he inherits.
+        if "process" in vars(cls) and "compiled" not in vars(cls):
+            cls.compiled = Separator.compiled  # type: ignore[method-assign]
 
     @property
     def latency(self) -> int:
@@ -183,3 +214,9 @@ class Separator(ABC):
     @abstractmethod
     def reset(self) -> None:
         """Forget the past, as after `prepare` [main thread, stream stopped; or inference thread, after a failure]."""
+
+    def compiled(self) -> Compiled | None:
+        """Give this separator as a C function; None if it has no such form, then the engine calls `process` [main
+        thread, after `prepare`].
+        """
+        return None

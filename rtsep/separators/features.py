@@ -9,7 +9,7 @@ allocation].
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numba import njit
@@ -25,6 +25,9 @@ Tensor = NDArray[np.float32]
 
 class Feature(Protocol):
     """One kind of features."""
+
+    #: Number of this kind, for `write_features`.
+    code: ClassVar[int]
 
     def __init__(self, bins: int) -> None: ...
 
@@ -66,6 +69,8 @@ class MidMagnitude:
     Above the net's highest bin its mask goes on (``extend = "hold"``).
     """
 
+    code: ClassVar[int] = 0
+
     def __init__(self, bins: int) -> None:
         self.input_shape = (1, bins)
         self.mask_shape = (1, bins)
@@ -87,6 +92,8 @@ class StereoField:
     A mono stream has no side; its mask is the first row.
     """
 
+    code: ClassVar[int] = 1
+
     def __init__(self, bins: int) -> None:
         self.input_shape = (4, bins)
         self.mask_shape = (2, bins)
@@ -99,6 +106,8 @@ class StereoField:
         """See `Feature`."""
         hold_mask(tensor, gain, binary, threshold, strength, mask)
 
+
+_STEREO_FIELD = StereoField.code
 
 KINDS: dict[str, type[Feature]] = {"mid_magnitude": MidMagnitude, "stereo_field": StereoField}
 
@@ -142,6 +151,15 @@ def stereo_field(spectrum, tensor):
         tensor[1, k] = np.sqrt(side)
         tensor[2, k] = share * (mr * sr + mi * si)
         tensor[3, k] = share * (mi * sr - mr * si)
+
+
+@njit("void(int64, complex64[:, ::1], float32[:, ::1])", cache=True, nogil=True)
+def write_features(code, spectrum, tensor):
+    """`Feature.write` of the kind with number `code`."""
+    if code == _STEREO_FIELD:
+        stereo_field(spectrum, tensor)
+    else:
+        mid_magnitude(spectrum, tensor)
 
 
 @njit("void(float32[:, ::1], float64, float64, float64, float64, float32[:, ::1])", cache=True, nogil=True)

@@ -1,6 +1,23 @@
 """A gate that opens while somebody sings."""
 
+# mypy: disable-error-code="no-untyped-def, misc"
+
 from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit("float64(float64[::1], float64, float64, float64, float64)", cache=True, nogil=True)
+def gate_step(state, voice, threshold, attack_hops, release_hops):
+    """`Gate.step`; `state` holds the gain."""
+    if voice != voice:
+        return voice
+    if voice >= threshold:
+        state[0] = min(1.0, state[0] + 1.0 / max(attack_hops, 1.0))
+    else:
+        state[0] = max(0.0, state[0] - 1.0 / max(release_hops, 1.0))
+    return state[0]
 
 
 class Gate:
@@ -11,11 +28,17 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self.gain = 0.0
+        #: The gain, for `gate_step`.
+        self.state = np.zeros(1)
+
+    @property
+    def gain(self) -> float:
+        """Gain of the last hop."""
+        return float(self.state[0])
 
     def reset(self) -> None:
         """Close at once."""
-        self.gain = 0.0
+        self.state[0] = 0.0
 
     def step(self, voice: float, threshold: float, attack_hops: float, release_hops: float) -> float:
         """Move on by one hop.
@@ -34,10 +57,4 @@ class Gate:
         float
             The gain. NaN for a NaN, which is passed on so that the engine sees it, and does not stay in the gate.
         """
-        if voice != voice:
-            return voice
-        if voice >= threshold:
-            self.gain = min(1.0, self.gain + 1.0 / max(attack_hops, 1.0))
-        else:
-            self.gain = max(0.0, self.gain - 1.0 / max(release_hops, 1.0))
-        return self.gain
+        return float(gate_step(self.state, voice, threshold, attack_hops, release_hops))

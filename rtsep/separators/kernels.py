@@ -4,9 +4,16 @@
 
 from __future__ import annotations
 
-from numba import njit
+from typing import Any
 
-from rtsep.separators.base import Param
+import numpy as np
+from numba import from_dtype, njit, types
+
+from rtsep.separators.base import Compiled, Param, Parameters
+from rtsep.spec import StreamSpec
+
+#: Memory of the C function of a separator without a net; `params` is the address of `Parameters.state`.
+MEMORY = np.dtype([("channels", np.int64), ("bins", np.int64), ("bin_hz", np.float64), ("params", np.int64)])
 
 #: Ratio of the frequencies between which a guard fades.
 GUARD_SLOPE = 1.5
@@ -21,6 +28,25 @@ TREBLE = Param(
 STRENGTH = Param(
     "strength", "", 0.25, 4.0, 1.0, "share of doubtful bins: above 1 more of them for the voice, below 1 less"
 )
+
+
+def separate_signature(memory: np.dtype) -> Any:
+    """Type of the C function of a separator whose memory is one record of type `memory`."""
+    pointers = [types.CPointer(kind) for kind in (from_dtype(memory), types.complex64, types.float32)]
+    return types.int64(*pointers)
+
+
+def without_net(function: Any, spec: StreamSpec, params: Parameters) -> Compiled:
+    """The C function `function` with its `MEMORY` for a stream."""
+    memory = np.array([(spec.channels, spec.bins, spec.bin_hz, params.state.ctypes.data)], MEMORY)
+    return Compiled(function.address, memory.ctypes.data, (memory, params))
+
+
+@njit("void(float64[:, ::1])", cache=True, nogil=True)
+def ramp(state):
+    """Move all parameters one hop towards their targets: `Parameters.ramp` for compiled code."""
+    for i in range(state.shape[1]):
+        state[1, i] += max(min(state[0, i] - state[1, i], state[2, i]), -state[2, i])
 
 
 @njit("float64(float64)", cache=True, nogil=True)

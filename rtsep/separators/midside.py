@@ -6,10 +6,22 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from numba import carray, cfunc, njit
 
-from rtsep.separators.base import Mask, Param, Separator, Spectrum
-from rtsep.separators.kernels import BASS, STRENGTH, TREBLE, fade, guard, strengthen
+from rtsep.native import double_pointer
+from rtsep.separators.base import Compiled, Mask, Param, Separator, Spectrum
+from rtsep.separators.kernels import (
+    BASS,
+    MEMORY,
+    STRENGTH,
+    TREBLE,
+    fade,
+    guard,
+    ramp,
+    separate_signature,
+    strengthen,
+    without_net,
+)
 from rtsep.spec import StreamSpec
 
 
@@ -29,6 +41,17 @@ def midside_mask(spectrum, values, bin_hz, mask):
         share = strengthen(share, strength) * guard(k * bin_hz, bass, treble)
         for channel in range(mask.shape[0]):
             mask[channel, k] = share
+
+
+@cfunc(separate_signature(MEMORY), cache=True)
+def separate(memory, spectrum, mask):
+    """`MidSide.process` as a C function."""
+    m = carray(memory, 1)[0]
+    shape = (m.channels, m.bins)
+    params = carray(double_pointer(m.params), (3, 5))
+    ramp(params)
+    midside_mask(carray(spectrum, shape), params[1], m.bin_hz, carray(mask, shape))
+    return 0
 
 
 class MidSide(Separator):
@@ -59,14 +82,17 @@ class MidSide(Separator):
 
     def prepare(self, spec: StreamSpec) -> None:
         """Fix the bin width and the ramps for `spec` [main thread]."""
-        self._bin_hz = spec.bin_hz
+        self._spec = spec
         self.params.prepare(spec.hop_ms)
 
     def process(self, spectrum: Spectrum, mask: Mask) -> None:
         """Fill `mask` for the frame of `spectrum` [inference thread]; both arrays C-contiguous."""
         self.params.ramp()
-        midside_mask(spectrum, self.params.values, self._bin_hz, mask)
+        midside_mask(spectrum, self.params.values, self._spec.bin_hz, mask)
 
     def reset(self) -> None:
         """Jump to the wanted parameters; there is no other past."""
         self.params.settle()
+
+    def compiled(self) -> Compiled:
+        return without_net(separate, self._spec, self.params)

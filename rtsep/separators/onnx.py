@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rtsep.errors import ModelError, UsageError, nearest
 from rtsep.separators import features, manifest
-from rtsep.separators.base import Mask, Param, Parameters, Separator, Spectrum
+from rtsep.separators.base import Compiled, Mask, Param, Parameters, Separator, Spectrum
+from rtsep.separators.compiled_net import CompiledNet, voice_gain
 from rtsep.separators.gate import Gate
 from rtsep.separators.kernels import STRENGTH
 from rtsep.separators.session import Net, open_net
@@ -80,7 +81,7 @@ class OnnxSeparator(Separator):
                 f"{self.manifest.features.kind} has one"
             )
         self._gate = Gate()
-        self._net: Net | None = None
+        self._net: Net | CompiledNet | None = None
         #: Where the net runs, ``"cpu"`` or ``"cuda"``; known after `prepare`.
         self.runs_on = "cpu"
 
@@ -134,7 +135,7 @@ class OnnxSeparator(Separator):
             data = manifest.read_file(self.folder, self.manifest)
             self._net = open_net(self.manifest, data, self._feature, self._device, self._cuda_graph, self.notes)
             self.runs_on = self._net.device
-        self._hop_ms = spec.hop_ms
+        self._spec = spec
         self.params.prepare(spec.hop_ms)
         self.reset()
 
@@ -151,14 +152,11 @@ class OnnxSeparator(Separator):
         strength, binary, threshold = self.params.values[:3]
         self._feature.spread(net.mask, self._gain(net), binary, threshold, strength, mask)
 
-    def _gain(self, net: Net) -> float:
+    def _gain(self, net: Net | CompiledNet) -> float:
         """Gain of the voice gate for this hop."""
         if net.vad is None:
             return 1.0
-        on, threshold, attack_ms, release_ms = self.params.values[3:]
-        voice = float(net.vad[0, 0])
-        gain = self._gate.step(voice, threshold, attack_ms / self._hop_ms, release_ms / self._hop_ms)
-        return 1.0 - on * (1.0 - gain)
+        return float(voice_gain(self._gate.state, float(net.vad[0, 0]), self.params.values[3:], self._spec.hop_ms))
 
     def reset(self) -> None:
         """Zero the net's state, close the gate and jump to the wanted parameters."""
@@ -166,3 +164,9 @@ class OnnxSeparator(Separator):
             self._net.reset()
         self._gate.reset()
         self.params.settle()
+
+    def compiled(self) -> Compiled | None:
+        """Give the net as a C function; None on CUDA, and where ONNX Runtime has no C library."""
+        if not isinstance(self._net, CompiledNet):
+            return None
+        return self._net.compiled(self._spec, self.params, self._gate)

@@ -1,4 +1,8 @@
-"""ONNX Runtime sessions: opened on the CPU or a GPU, checked against the manifest, run with state and bound buffers."""
+"""Nets opened on the CPU or a GPU by ONNX Runtime, and checked against the manifest.
+
+On the CPU a net is run through ONNX Runtime's C library, without the interpreter (`rtsep.separators.compiled_net`). On
+CUDA, and where the package has no C library, it is run through the Python module (`Net`).
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtsep.errors import ModelError
+from rtsep.separators import ort as c_library
+from rtsep.separators.compiled_net import WARM_UP_RUNS, CompiledNet
 from rtsep.separators.features import Feature
 from rtsep.separators.manifest import Manifest
 
-WARM_UP_RUNS = 8
 CUDA = "CUDAExecutionProvider"
 
 
@@ -29,7 +34,9 @@ def onnxruntime() -> ModuleType:
     return ort
 
 
-def open_net(manifest: Manifest, data: bytes, feature: Feature, device: str, cuda_graph: bool, notes: list[str]) -> Net:
+def open_net(
+    manifest: Manifest, data: bytes, feature: Feature, device: str, cuda_graph: bool, notes: list[str]
+) -> Net | CompiledNet:
     """Open a net, check it against its manifest and warm it up [main thread].
 
     Parameters
@@ -52,14 +59,18 @@ def open_net(manifest: Manifest, data: bytes, feature: Feature, device: str, cud
     ModelError
         If ONNX Runtime is missing, refuses the file, or finds other tensors in it than the manifest names.
     """
-    ort = onnxruntime()
-    has_cuda = CUDA in ort.get_available_providers()
+    library = c_library.library()
+    if library is not None:
+        version, has_cuda = library.version, CUDA in library.providers()
+    else:
+        version, has_cuda = onnxruntime().__version__, CUDA in onnxruntime().get_available_providers()
     if device == "cuda" and not has_cuda:
-        reason = f"onnxruntime {ort.__version__} is built without it (pip install 'rtsep[gpu]' in place of [cpu])"
+        reason = f"onnxruntime {version} is built without it (pip install 'rtsep[gpu]' in place of [cpu])"
         notes.append(f"CUDA is not used: {reason}; {manifest.name} runs on the CPU")
     elif device != "cpu" and has_cuda:
         try:
-            net = Net(manifest, _cuda_session(ort, data, cuda_graph), feature, on_cuda=True, cuda_graph=cuda_graph)
+            on_cuda = _cuda_session(onnxruntime(), data, cuda_graph)
+            net = Net(manifest, on_cuda, feature, on_cuda=True, cuda_graph=cuda_graph)
             net.warm_up()
             return net
         except ModelError:
@@ -67,17 +78,27 @@ def open_net(manifest: Manifest, data: bytes, feature: Feature, device: str, cud
         except Exception as error:  # ONNX Runtime has no common root of its errors
             notes.append(f"CUDA is not used: {_first_line(error)}; {manifest.name} runs on the CPU")
     try:
-        session = ort.InferenceSession(data, _options(ort), providers=["CPUExecutionProvider"])
-        net = Net(manifest, session, feature)
-        net.warm_up()
+        on_cpu = _net_in_c(manifest, library, data, feature) if library else _net_in_python(manifest, data, feature)
+        on_cpu.warm_up()
     except ModelError:
         raise
     except Exception as error:
         raise ModelError(
-            f"model {manifest.name}: onnxruntime {ort.__version__} refuses {manifest.file.name} "
+            f"model {manifest.name}: onnxruntime {version} refuses {manifest.file.name} "
             f"(opset {manifest.file.opset}): {_first_line(error)}"
         ) from error
-    return net
+    return on_cpu
+
+
+def _net_in_c(manifest: Manifest, library: c_library.Library, data: bytes, feature: Feature) -> CompiledNet:
+    session = c_library.Session(library, data)
+    check_tensors(manifest, session, feature)
+    return CompiledNet(manifest, session, feature)
+
+
+def _net_in_python(manifest: Manifest, data: bytes, feature: Feature) -> Net:
+    ort = onnxruntime()
+    return Net(manifest, ort.InferenceSession(data, _options(ort), providers=["CPUExecutionProvider"]), feature)
 
 
 def _options(ort: ModuleType) -> Any:
@@ -87,10 +108,8 @@ def _options(ort: ModuleType) -> Any:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 4  # errors come as exceptions; the same text on stderr would be said twice
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # Heeded on the first session of the process alone, and for threads started after it; see also dsp/denormals.py.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    for key, value in c_library.CONFIG.items():
+        options.add_session_config_entry(key, value)
     return options
 
 
@@ -143,7 +162,7 @@ def check_tensors(manifest: Manifest, session: Any, feature: Feature) -> None:
 
 
 class Net:
-    """A net with its buffers and its state, all bound once.
+    """A net with its buffers and its state, all bound once, run through ONNX Runtime's Python module.
 
     The state lies in two sets of tensors. Even runs read the first and write the second, odd runs the other way
     round, so nothing is copied between runs; on CUDA the state never leaves the GPU.

@@ -14,7 +14,9 @@ from rtsep.io.signals import SignalSource
 from rtsep.separators.base import Separator
 from rtsep.separators.registry import create
 from tests.engine.hosts import ArrayDriver, run
-from tests.faults import Faulty
+from tests.faults import Faulty, FaultyInC
+
+both_paths = pytest.mark.parametrize("kind", [Faulty, FaultyInC])
 
 
 def wait_for(condition, timeout_s: float = 10.0) -> bool:
@@ -69,8 +71,9 @@ def play() -> Iterator:
         stream.stop()
 
 
-def test_a_stall_uses_the_last_mask_and_is_counted(play) -> None:
-    live = play(Faulty("stall", first=50, seconds=0.2))
+@both_paths
+def test_a_stall_uses_the_last_mask_and_is_counted(play, kind: type[Faulty]) -> None:
+    live = play(kind("stall", first=50, seconds=0.2))
     words = live.stream.words
     assert wait_for(lambda: words[worker.LATE] >= 20)
     assert wait_for(lambda: words[worker.MASKED] >= words[worker.HOPS])
@@ -83,9 +86,10 @@ def test_a_stall_uses_the_last_mask_and_is_counted(play) -> None:
     assert not live.fault
 
 
+@both_paths
 @pytest.mark.parametrize("fault", ["nan", "raise"])
-def test_a_failure_is_bypassed_and_tried_again(play, fault: str) -> None:
-    separator = Faulty(fault, first=60, count=1)
+def test_a_failure_is_bypassed_and_tried_again(play, kind: type[Faulty], fault: str) -> None:
+    separator = kind(fault, first=60, count=1)
     live = play(separator)
     assert wait_for(lambda: live.fault)
     assert "separator faulty failed" in live.fault
@@ -96,18 +100,20 @@ def test_a_failure_is_bypassed_and_tried_again(play, fault: str) -> None:
     assert live.stream.xruns[0] == 0
 
 
+@both_paths
 @pytest.mark.parametrize("fault", ["raise", "crash"])
-def test_a_separator_that_never_recovers_stays_bypassed(play, fault: str) -> None:
-    live = play(Faulty(fault, first=10, count=10**9))
+def test_a_separator_that_never_recovers_stays_bypassed(play, kind: type[Faulty], fault: str) -> None:
+    live = play(kind(fault, first=10, count=10**9))
     assert wait_for(lambda: live.stream.inference.faults >= 2)
     assert live.heard(9600).std() == pytest.approx(0.1, rel=0.15)
     assert live.stream.words[worker.LATE] < 30
 
 
-def test_bypass_by_fault_is_a_cross_fade() -> None:
+@both_paths
+def test_bypass_by_fault_is_a_cross_fade(kind: type[Faulty]) -> None:
     """No step in the sound where the fault sets in: a constant stays a constant but for the fade's own slope."""
     sound = np.full((48000, 1), 0.5, np.float32)
-    out, stream = run(sound, Faulty("raise", first=40, count=10**9), controls=Controls(vocals_db=-np.inf))
+    out, stream = run(sound, kind("raise", first=40, count=10**9), controls=Controls(vocals_db=-np.inf))
     settled = out[stream.budget.total_frames + 2048 :, 0]
     assert settled.min() == pytest.approx(0.25, abs=1e-3)
     assert settled.max() == pytest.approx(0.5, abs=1e-3)

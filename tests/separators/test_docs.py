@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from pathlib import Path
 
@@ -31,3 +32,21 @@ def test_class_of_the_documentation() -> None:
     separator.process(np.zeros((2, 1025), np.complex64), mask)
     assert (mask == 0.5).all()
     separator.reset()
+
+
+def test_compiled_form_of_the_documentation() -> None:
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", TEXT, re.S):
+        exec(block, names)
+    separator = names["FastHalf"]()
+    separator.prepare(StreamSpec(44100, 2))
+    separator.params.set("share", 1.0)
+    compiled = separator.compiled()
+    spectrum, mask, other = np.zeros((2, 1025), np.complex64), *np.zeros((2, 2, 1025), np.float32)
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 3)(compiled.function)
+    assert function(compiled.memory, spectrum.ctypes.data, mask.ctypes.data) == 0
+    assert 0.5 < mask.min() == mask.max() < 1.0
+    separator.params.settle()
+    separator.process(spectrum, other)
+    assert function(compiled.memory, spectrum.ctypes.data, mask.ctypes.data) == 0
+    np.testing.assert_array_equal(mask, other)

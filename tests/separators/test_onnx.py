@@ -11,14 +11,38 @@ import pytest
 
 from rtsep.engine.chain import Chain
 from rtsep.errors import ModelError, UsageError
-from rtsep.separators import features
+from rtsep.separators import features, ort
+from rtsep.separators.compiled_net import CompiledNet
 from rtsep.separators.onnx import OnnxSeparator
 from rtsep.separators.session import Net
 from rtsep.spec import StreamSpec
 from tests.conftest import need
 from tests.separators import tiny
 
+pytestmark = pytest.mark.usefixtures("binding")
+
 SPEC = StreamSpec(48000, 2, tiny.HOP, tiny.WINDOW)
+
+
+@pytest.fixture(params=["c", "python"])
+def binding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the net is run: through ONNX Runtime's C library, or through its Python module for want of that."""
+    if request.param == "python":
+        monkeypatch.setattr(ort, "library", lambda: None)
+    else:
+        need(ort.library() is not None, "onnxruntime is not installed, or without its C library")
+    return str(request.param)
+
+
+@pytest.fixture
+def cuda(binding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ONNX Runtime that says that it has CUDA."""
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    library = ort.library()
+    if library is not None:
+        monkeypatch.setattr(library, "providers", lambda: ["CUDAExecutionProvider"])
 
 
 def opened(folder: Path, spec: StreamSpec = SPEC, **options: object) -> OnnxSeparator:
@@ -64,10 +88,11 @@ def test_reset_forgets_everything(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(separator, spectra), first)
 
 
+@pytest.mark.parametrize("binding", ["python"], indirect=True)
 def test_staged_buffers_give_the_same_masks(tmp_path: Path) -> None:
     """The path of a GPU (input copied to it, outputs copied back), on the CPU."""
     plain, staged = (opened(tiny.build(tmp_path / name)) for name in "ab")
-    assert staged._net is not None
+    assert isinstance(staged._net, Net)
     staged._net._input = staged._net._tensor(staged._net.input.copy())
     staged._net._outputs = [(name, host, staged._net._tensor(host.copy())) for name, host, _ in staged._net._outputs]
     staged._net._runs = [staged._net._bind(staged.manifest, parity) for parity in range(2)]
@@ -222,6 +247,7 @@ def test_cuda_that_is_not_there_is_one_note(tmp_path: Path) -> None:
         opened(folder, device="gpu")
 
 
+@pytest.mark.usefixtures("cuda")
 def test_cuda_that_does_not_start_is_one_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny.build(tmp_path)
     import onnxruntime
@@ -233,9 +259,6 @@ def test_cuda_that_does_not_start_is_one_note(tmp_path: Path, monkeypatch: pytes
             raise RuntimeError("CUDA failure 100: no CUDA-capable device is detected\nand more")
         return real(data, options, providers=providers)
 
-    monkeypatch.setattr(
-        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    )
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     for device in ("cuda", "auto"):
         separator = opened(folder, device=device, cuda_graph=True)
@@ -243,6 +266,7 @@ def test_cuda_that_does_not_start_is_one_note(tmp_path: Path, monkeypatch: pytes
         assert (separator.runs_on, separator.notes) == ("cpu", [wanted])
 
 
+@pytest.mark.parametrize("binding", ["python"], indirect=True)
 def test_missing_onnxruntime_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny.build(tmp_path)
     real = builtins.__import__
@@ -257,6 +281,7 @@ def test_missing_onnxruntime_names_the_extra(tmp_path: Path, monkeypatch: pytest
         opened(folder)
 
 
+@pytest.mark.usefixtures("cuda")
 def test_cuda_that_opens_but_does_not_run_is_one_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU without memory, a driver too old, a net that no graph can hold: all show only at the first runs."""
     folder = tiny.build(tmp_path)
@@ -278,11 +303,25 @@ def test_cuda_that_opens_but_does_not_run_is_one_note(tmp_path: Path, monkeypatc
     run_on_cpu = Net.run
     monkeypatch.setattr(Net, "run", full)
     monkeypatch.setattr(Net, "_tensor", lambda self, host, place=None: onnxruntime.OrtValue.ortvalue_from_numpy(host))
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     separator = opened(folder, device="auto")
     assert separator.notes == ["CUDA is not used: CUDA failure 2: out of memory; tiny runs on the CPU"]
     assert (separator.runs_on, run(separator, noise(2)).any()) == ("cpu", True)
+
+
+def test_what_the_net_runs_on(tmp_path: Path, binding: str) -> None:
+    separator = opened(tiny.build(tmp_path))
+    assert (isinstance(separator._net, CompiledNet), separator.compiled() is not None) == (binding == "c",) * 2
+
+
+def test_a_net_that_refuses_to_run_says_why_and_runs_again(tmp_path: Path) -> None:
+    separator = opened(tiny.build(tmp_path, "refuse"))
+    quiet, loud = (np.full((1, 2, tiny.WINDOW // 2 + 1), level, np.complex64) for level in (0.5, 3.0))
+    assert (run(separator, quiet) == 0.25).all()
+    with pytest.raises(Exception, match="out of data bounds"):
+        run(separator, loud)
+    separator.reset()
+    assert (run(separator, quiet) == 0.25).all()
 
 
 def stereo_spectra(hops: int = 6) -> np.ndarray:

@@ -46,8 +46,10 @@ def build(folder: Path, kind: str = "leaky", lookahead: int = 0, vad: bool = Fal
     """Write a model folder.
 
     Kinds, with x for the input: ``leaky`` (state' = (state + x) / 2, mask = state'), ``previous`` (mask = x of the call
-    before), ``nan`` (NaN from the first x = 1 on), ``denormal`` (state' = x * 1e-30, mask = state * 1e30). The mean
-    of x is the voice probability.
+    before), ``nan`` (NaN from the first x = 1 on), ``denormal`` (state' = x * 1e-30, mask = state * 1e30),
+    ``root`` (mask = state' = sqrt(1/2 - mean of x) + 0 * state: NaN from the first loud x on), ``refuse`` (mask = 1/4
+    while the mean of x is below 1, 1/2 below 2, from then on ONNX Runtime refuses to run). The mean of x is the voice
+    probability.
     """
     try:
         import onnx
@@ -65,6 +67,8 @@ def build(folder: Path, kind: str = "leaky", lookahead: int = 0, vad: bool = Fal
         number("inf", np.inf),
         number("small", 1e-30),
         number("large", 1e30),
+        number("zero", 0.0),
+        onnx.numpy_helper.from_array(np.array([0.25, 0.5], np.float32), "table"),
     ]
     nodes = {
         "leaky": [
@@ -89,6 +93,21 @@ def build(folder: Path, kind: str = "leaky", lookahead: int = 0, vad: bool = Fal
         "denormal": [
             h.make_node("Mul", ["magnitude", "small"], ["state_out"]),
             h.make_node("Mul", ["state", "large"], ["mask"]),
+        ],
+        "root": [
+            h.make_node("ReduceMean", ["magnitude"], ["mean"], axes=[1], keepdims=1),
+            h.make_node("Sub", ["half", "mean"], ["rest"]),
+            h.make_node("Sqrt", ["rest"], ["root"]),
+            h.make_node("Mul", ["state", "zero"], ["nothing"]),
+            h.make_node("Add", ["nothing", "root"], ["state_out"]),
+            h.make_node("Identity", ["state_out"], ["mask"]),
+        ],
+        "refuse": [
+            h.make_node("ReduceMean", ["magnitude"], ["mean"], axes=[1], keepdims=1),
+            h.make_node("Cast", ["mean"], ["row"], to=onnx.TensorProto.INT64),
+            h.make_node("Gather", ["table", "row"], ["share"]),
+            h.make_node("Mul", ["state", "zero"], ["state_out"]),
+            h.make_node("Add", ["state_out", "share"], ["mask"]),
         ],
     }[kind]
     outputs = [h.make_tensor_value_info(name, float32, [1, BINS]) for name in ("mask", "state_out")]

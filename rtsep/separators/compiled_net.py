@@ -1,0 +1,153 @@
+"""A net on the CPU that runs without the interpreter: from the spectrum to the mask in one C function."""
+
+# mypy: disable-error-code="no-untyped-def, misc"
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray, cfunc, njit, types
+from numpy.typing import NDArray
+
+from rtsep.native import call, double_pointer, float_pointer, int_pointer
+from rtsep.separators.base import Compiled, Parameters
+from rtsep.separators.features import Feature, hold_mask, write_features
+from rtsep.separators.gate import Gate, gate_step
+from rtsep.separators.kernels import ramp, separate_signature
+from rtsep.separators.manifest import Manifest
+from rtsep.separators.ort import Session
+from rtsep.spec import StreamSpec
+
+WARM_UP_RUNS = 8
+
+# Words of a net: addresses of function, session and the bindings of even and odd runs; which of the two comes next.
+_FUNCTION, _SESSION, _BINDINGS, _PARITY, _WORDS = 0, 1, 2, 4, 5
+
+#: Memory of `separate`: sizes, and addresses of `CompiledNet.words`, of arrays, of `Parameters.state` and `Gate.state`.
+MEMORY = np.dtype(
+    [
+        *((name, np.int64) for name in ("channels", "bins", "net", "feature", "input_rows", "mask_rows", "net_bins")),
+        *((name, np.int64) for name in ("input", "mask", "vad", "params", "params_count", "gate")),
+        ("hop_ms", np.float64),
+    ]
+)
+
+
+@njit(types.int64(types.int64[::1]), nogil=True, cache=True)
+def run_net(words):
+    """Run a net once on its bound buffers; 0, or the address of an `OrtStatus` that says what went wrong."""
+    status = call(words[_FUNCTION], words[_SESSION], 0, words[_BINDINGS + words[_PARITY]])
+    if status == 0:
+        words[_PARITY] = 1 - words[_PARITY]
+    return status
+
+
+@njit(types.float64(types.float64[::1], types.float64, types.float64[::1], types.float64), nogil=True, cache=True)
+def voice_gain(gate, voice, values, hop_ms):
+    """Gain of the voice gate for this hop; `values` are those of `rtsep.separators.onnx.VAD_PARAMS`."""
+    on, threshold, attack_ms, release_ms = values
+    return 1.0 - on * (1.0 - gate_step(gate, voice, threshold, attack_ms / hop_ms, release_ms / hop_ms))
+
+
+@cfunc(separate_signature(MEMORY), cache=True)
+def separate(memory, spectrum, mask):
+    """`OnnxSeparator.process` as a C function."""
+    m = carray(memory, 1)[0]
+    params = carray(double_pointer(m.params), (3, m.params_count))
+    ramp(params)
+    values = params[1]
+    tensor = carray(float_pointer(m.input), (m.input_rows, m.net_bins))
+    write_features(m.feature, carray(spectrum, (m.channels, m.bins)), tensor)
+    status = run_net(carray(int_pointer(m.net), _WORDS))
+    if status != 0:
+        return status
+    gain = 1.0
+    if m.vad != 0:
+        voice = carray(float_pointer(m.vad), 1)[0]
+        gain = voice_gain(carray(double_pointer(m.gate), 1), voice, values[3:], m.hop_ms)
+    net_mask = carray(float_pointer(m.mask), (m.mask_rows, m.net_bins))
+    hold_mask(net_mask, gain, values[1], values[2], values[0], carray(mask, (m.channels, m.bins)))
+    return 0
+
+
+class CompiledNet:
+    """A net with its buffers and its state, all bound once; `rtsep.separators.session.Net` without the interpreter.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Names and shapes, which the session is known to have.
+    session : Session
+        Open session.
+    feature : Feature
+        Shapes of input and mask.
+    """
+
+    device = "cpu"
+
+    def __init__(self, manifest: Manifest, session: Session, feature: Feature) -> None:
+        self._session, self._feature, self._message = session, feature, session.library.message
+        tensors = manifest.tensors
+        #: Input of the next run, and mask and voice probability of the last one.
+        self.input: NDArray[np.float32] = np.zeros(feature.input_shape, np.float32)
+        self.mask: NDArray[np.float32] = np.zeros(feature.mask_shape, np.float32)
+        self.vad: NDArray[np.float32] | None = None if tensors.vad is None else np.zeros((1, 1), np.float32)
+        self._states = [[np.zeros(state.shape, np.float32) for state in manifest.state] for _ in range(2)]
+
+        inputs, outputs = {tensors.input: session.tensor(self.input)}, {tensors.mask: session.tensor(self.mask)}
+        if tensors.vad is not None and self.vad is not None:
+            outputs[tensors.vad] = session.tensor(self.vad)
+        states = [[session.tensor(array) for array in arrays] for arrays in self._states]
+        bindings = [
+            session.bind(
+                inputs | {state.input: old for state, old in zip(manifest.state, states[parity], strict=True)},
+                outputs | {state.output: new for state, new in zip(manifest.state, states[1 - parity], strict=True)},
+            )
+            for parity in range(2)
+        ]
+        self._words = np.array([session.library.run, session.address, *bindings, 0], np.int64)
+
+    def run(self) -> None:
+        """Compute mask, voice probability and next state from `input`, with the GIL released [inference thread].
+
+        `RuntimeError` if ONNX Runtime fails.
+        """
+        status = run_net(self._words)
+        if status:
+            raise RuntimeError(self._message(status))
+
+    def reset(self) -> None:
+        """Zero the state, so that the next run is like the first one."""
+        for arrays in self._states:
+            for array in arrays:
+                array.fill(0.0)
+        self._words[_PARITY] = 0
+
+    def warm_up(self) -> None:
+        """Run on silence until memory and kernels are there, then reset [main thread]."""
+        self.input.fill(0.0)
+        for _ in range(WARM_UP_RUNS):
+            self.run()
+        self.reset()
+
+    def compiled(self, spec: StreamSpec, params: Parameters, gate: Gate) -> Compiled:
+        """Give the C function that runs this net for a stream, with these parameters and this gate."""
+        memory = np.zeros(1, MEMORY)
+        facts = {
+            "channels": spec.channels,
+            "bins": spec.bins,
+            "net": self._words.ctypes.data,
+            "feature": self._feature.code,
+            "input_rows": self.input.shape[0],
+            "mask_rows": self.mask.shape[0],
+            "net_bins": self.input.shape[1],
+            "input": self.input.ctypes.data,
+            "mask": self.mask.ctypes.data,
+            "vad": 0 if self.vad is None else self.vad.ctypes.data,
+            "params": params.state.ctypes.data,
+            "params_count": params.state.shape[1],
+            "gate": gate.state.ctypes.data,
+            "hop_ms": spec.hop_ms,
+        }
+        for name, value in facts.items():
+            memory[name] = value
+        return Compiled(separate.address, memory.ctypes.data, (memory, self, params, gate), self._message)

@@ -1,0 +1,273 @@
+"""ONNX Runtime's C library, which comes with its Python package, opened and called without that package.
+
+A net that is run through it needs no interpreter: compiled code calls `RUN` by its address. And the package's own
+module, which holds the same library a second time, is not loaded at all. [main thread but for `Library.message`]
+
+Source: ``onnxruntime_c_api.h`` of ONNX Runtime. `OrtApi` is an array of functions that only ever grows at its end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import weakref
+from collections.abc import Mapping
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Names of the library on Linux, macOS and Windows, in the package's folder ``capi``.
+_PATTERNS = ("libonnxruntime.so*", "libonnxruntime.*dylib", "onnxruntime.dll")
+#: `ORT_API_VERSION` of the oldest release that rtsep runs with.
+_VERSION = 18
+#: Place of a function in `OrtApi`, and its parameters; all but the releases return a status.
+_FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
+    "CreateEnv": (3, (c_int, c_char_p, c_void_p)),
+    "CreateSessionFromArray": (8, (c_void_p, c_char_p, c_size_t, c_void_p, c_void_p)),
+    "CreateSessionOptions": (10, (c_void_p,)),
+    "SetSessionExecutionMode": (13, (c_void_p, c_int)),
+    "SetSessionLogSeverityLevel": (22, (c_void_p, c_int)),
+    "SetSessionGraphOptimizationLevel": (23, (c_void_p, c_int)),
+    "SetIntraOpNumThreads": (24, (c_void_p, c_int)),
+    "SetInterOpNumThreads": (25, (c_void_p, c_int)),
+    "SessionGetInputCount": (30, (c_void_p, c_void_p)),
+    "SessionGetOutputCount": (31, (c_void_p, c_void_p)),
+    "SessionGetInputTypeInfo": (33, (c_void_p, c_size_t, c_void_p)),
+    "SessionGetOutputTypeInfo": (34, (c_void_p, c_size_t, c_void_p)),
+    "SessionGetInputName": (36, (c_void_p, c_size_t, c_void_p, c_void_p)),
+    "SessionGetOutputName": (37, (c_void_p, c_size_t, c_void_p, c_void_p)),
+    "CreateTensorWithDataAsOrtValue": (49, (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_int, c_void_p)),
+    "CastTypeInfoToTensorInfo": (55, (c_void_p, c_void_p)),
+    "GetTensorElementType": (60, (c_void_p, c_void_p)),
+    "GetDimensionsCount": (61, (c_void_p, c_void_p)),
+    "GetDimensions": (62, (c_void_p, c_void_p, c_size_t)),
+    "GetSymbolicDimensions": (63, (c_void_p, c_void_p, c_size_t)),
+    "CreateCpuMemoryInfo": (69, (c_int, c_int, c_void_p)),
+    "AllocatorFree": (76, (c_void_p, c_void_p)),
+    "GetAllocatorWithDefaultOptions": (78, (c_void_p,)),
+    "GetAvailableProviders": (125, (c_void_p, c_void_p)),
+    "ReleaseAvailableProviders": (126, (c_void_p, c_int)),
+    "AddSessionConfigEntry": (130, (c_void_p, c_char_p, c_char_p)),
+    "CreateIoBinding": (134, (c_void_p, c_void_p)),
+    "BindInput": (136, (c_void_p, c_char_p, c_void_p)),
+    "BindOutput": (137, (c_void_p, c_char_p, c_void_p)),
+}
+_RELEASES = {"Status": 93, "Session": 95, "Value": 96, "TypeInfo": 98, "SessionOptions": 100, "IoBinding": 135}
+_ERROR_MESSAGE, _RUN_WITH_BINDING = 2, 133
+#: Names of `ONNXTensorElementDataType`, as the Python package has them.
+_TYPES = (
+    "undefined",
+    "float",
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "int32",
+    "int64",
+    "string",
+    "bool",
+    "float16",
+    "double",
+)
+_FLOAT, _FATAL, _SEQUENTIAL, _ALL_OPTIMISATIONS, _ARENA, _DEFAULT_MEMORY = 1, 4, 0, 99, 1, 0
+#: Settings of a session, for the Python package too.
+CONFIG = {
+    "session.intra_op.allow_spinning": "0",
+    "session.inter_op.allow_spinning": "0",
+    # Heeded on the first session of the process alone, and for threads started after it; see also dsp/denormals.py.
+    "session.set_denormal_as_zero": "1",
+}
+
+
+class Tensor(NamedTuple):
+    """Input or output of a net, as the Python package describes it."""
+
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+
+class Library:
+    """ONNX Runtime's functions.
+
+    Parameters
+    ----------
+    path : Path
+        The library.
+
+    Raises
+    ------
+    OSError, AttributeError
+        If it cannot be loaded, is another library, or is older than 1.18.
+    """
+
+    def __init__(self, path: Path) -> None:
+        base = ctypes.CDLL(str(path)).OrtGetApiBase
+        base.restype = POINTER(c_void_p)
+        get_api, get_version = base()[:2]
+        api = ctypes.CFUNCTYPE(POINTER(c_void_p), ctypes.c_uint32)(get_api)(_VERSION)
+        if not api:
+            raise OSError(f"{path} is older than 1.{_VERSION}")
+        #: Such as ``"1.20.1"``.
+        self.version: str = ctypes.CFUNCTYPE(c_char_p)(get_version)().decode()
+        #: Address of ``OrtStatus *RunWithBinding(session, run options or 0, binding)``.
+        self.run: int = api[_RUN_WITH_BINDING]
+        self._message = ctypes.CFUNCTYPE(c_char_p, c_void_p)(api[_ERROR_MESSAGE])
+        self._functions = {
+            name: ctypes.CFUNCTYPE(c_void_p, *kinds)(api[index]) for name, (index, kinds) in _FUNCTIONS.items()
+        }
+        self._releases = {name: ctypes.CFUNCTYPE(None, c_void_p)(api[index]) for name, index in _RELEASES.items()}
+        self.environment = self.make("CreateEnv", _FATAL, b"rtsep")
+        self.allocator = self.make("GetAllocatorWithDefaultOptions")
+        self.memory = self.make("CreateCpuMemoryInfo", _ARENA, _DEFAULT_MEMORY)
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a function; `RuntimeError` with ONNX Runtime's own words if it fails."""
+        status = self._functions[name](*arguments)
+        if status:
+            raise RuntimeError(self.message(status))
+
+    def get(self, kind: Any, name: str, *arguments: Any) -> Any:
+        """Call a function that writes a value of type `kind` through its last parameter."""
+        found = kind()
+        self.call(name, *arguments, ctypes.byref(found))
+        return found.value
+
+    def make(self, name: str, *arguments: Any) -> int:
+        """Call a function that gives an object."""
+        return self.get(c_void_p, name, *arguments) or 0
+
+    def release(self, kind: str, thing: int) -> None:
+        """Free an object of kind ``"Value"``, ``"Session"`` and so on."""
+        self._releases[kind](thing)
+
+    def message(self, status: int) -> str:
+        """What a status says, in one line; the status is freed [any thread]."""
+        lines = self._message(status).decode(errors="replace").strip().splitlines()
+        self.release("Status", status)
+        return lines[0] if lines else "no reason given"
+
+    def providers(self) -> list[str]:
+        """Names of what nets can run on, such as ``CUDAExecutionProvider``."""
+        names, count = POINTER(c_char_p)(), c_int()
+        self.call("GetAvailableProviders", ctypes.byref(names), ctypes.byref(count))
+        found = [name.decode() for name in names[: count.value] if name]
+        self.call("ReleaseAvailableProviders", names, count)
+        return found
+
+
+@functools.cache
+def library() -> Library | None:
+    """The C library of the installed onnxruntime package; None if there is none that can be used."""
+    package = importlib.util.find_spec("onnxruntime")
+    if package is None or package.origin is None:
+        return None
+    folder = Path(package.origin).parent / "capi"
+    for path in (path for pattern in _PATTERNS for path in sorted(folder.glob(pattern))):
+        try:
+            return Library(path)
+        except (OSError, AttributeError):
+            continue
+    return None
+
+
+class Session:
+    """A net opened on the CPU for one thread; freed with the object.
+
+    Parameters
+    ----------
+    library : Library
+        ONNX Runtime.
+    data : bytes
+        The net's file.
+
+    Raises
+    ------
+    RuntimeError
+        If ONNX Runtime refuses it.
+    """
+
+    def __init__(self, library: Library, data: bytes) -> None:
+        self.library = library
+        options = library.make("CreateSessionOptions")
+        try:
+            library.call("SetIntraOpNumThreads", options, 1)
+            library.call("SetInterOpNumThreads", options, 1)
+            library.call("SetSessionExecutionMode", options, _SEQUENTIAL)
+            library.call("SetSessionGraphOptimizationLevel", options, _ALL_OPTIMISATIONS)
+            library.call("SetSessionLogSeverityLevel", options, _FATAL)
+            for key, value in CONFIG.items():
+                library.call("AddSessionConfigEntry", options, key.encode(), value.encode())
+            #: Address of the `OrtSession`.
+            self.address = library.make("CreateSessionFromArray", library.environment, data, len(data), options)
+        finally:
+            library.release("SessionOptions", options)
+        self._owned: list[tuple[str, int]] = [("Session", self.address)]
+        weakref.finalize(self, _release, library, self._owned).atexit = False
+
+    def get_inputs(self) -> list[Tensor]:
+        """Inputs of the net."""
+        return self._tensors("Input")
+
+    def get_outputs(self) -> list[Tensor]:
+        """Outputs of the net."""
+        return self._tensors("Output")
+
+    def _tensors(self, side: str) -> list[Tensor]:
+        library, found = self.library, []
+        for index in range(library.get(c_size_t, f"SessionGet{side}Count", self.address)):
+            text = library.make(f"SessionGet{side}Name", self.address, index, library.allocator)
+            name = ctypes.string_at(text).decode()
+            library.call("AllocatorFree", library.allocator, text)
+            info = library.make(f"SessionGet{side}TypeInfo", self.address, index)
+            found.append(Tensor(name, *self._type(library.make("CastTypeInfoToTensorInfo", info))))
+            library.release("TypeInfo", info)
+        return found
+
+    def _type(self, info: int) -> tuple[str, tuple[int | str | None, ...]]:
+        """Type and shape; a size that is not fixed is its name."""
+        if not info:
+            return "value other than a tensor", ()
+        library = self.library
+        element = library.get(c_int, "GetTensorElementType", info)
+        rank = library.get(c_size_t, "GetDimensionsCount", info)
+        sizes, names = (c_int64 * rank)(), (c_char_p * rank)()
+        library.call("GetDimensions", info, sizes, rank)
+        library.call("GetSymbolicDimensions", info, names, rank)
+        shape = (
+            size if size >= 0 else (name.decode() if name else None) for size, name in zip(sizes, names, strict=True)
+        )
+        return f"tensor({_TYPES[element] if element < len(_TYPES) else element})", tuple(shape)
+
+    def tensor(self, array: NDArray[np.float32]) -> int:
+        """Address of an `OrtValue` that shares the memory of `array`, which the caller keeps."""
+        shape = (c_int64 * array.ndim)(*array.shape)
+        made = self.library.make(
+            "CreateTensorWithDataAsOrtValue",
+            self.library.memory,
+            array.ctypes.data,
+            array.nbytes,
+            shape,
+            array.ndim,
+            _FLOAT,
+        )
+        self._owned.append(("Value", made))
+        return made
+
+    def bind(self, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> int:
+        """Address of an `OrtIoBinding` of all inputs and outputs to values made by `tensor`."""
+        made = self.library.make("CreateIoBinding", self.address)
+        self._owned.append(("IoBinding", made))
+        for function, values in (("BindInput", inputs), ("BindOutput", outputs)):
+            for name, value in values.items():
+                self.library.call(function, made, name.encode(), value)
+        return made
+
+
+def _release(library: Library, owned: list[tuple[str, int]]) -> None:
+    for kind, thing in reversed(owned):
+        library.release(kind, thing)
