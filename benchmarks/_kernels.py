@@ -11,7 +11,7 @@ from rtsep.engine.chain import give, take
 from rtsep.engine.worker import HOPS, INPUT_RATE, LOOKAHEAD, PUBLISHED, RATE, SPECTRUM_READY
 from rtsep.io.clock import now_ns, post
 from rtsep.io.tick import tick
-from rtsep.native import store_release
+from rtsep.native import call, store_release
 
 _fill, _mask_for, _mix, _output = worker._fill, worker._mask_for, worker._mix, worker._output
 
@@ -56,3 +56,13 @@ def run_periods(context, left, right, out, frames, length, count):
     for i in range(count):
         at = 4 * ((i * frames) % length)
         tick(context, left + at, 0 if right == 0 else right + at, 1, out, out + 4 * frames, 1, frames)
+
+
+@njit(nogil=True, cache=True)
+def run_separator(function, memory, spectra, masks, scratch, durations):
+    """Call the C function of a separator once for each of `durations` (count,), which take how long it took in ns."""
+    clock, slots = scratch.ctypes.data, masks.shape[0]
+    for i in range(len(durations)):
+        began = now_ns(clock)
+        call(function, memory, spectra[i % slots].ctypes.data, masks[i % slots].ctypes.data)
+        durations[i] = now_ns(clock) - began

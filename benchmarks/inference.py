@@ -2,7 +2,9 @@
 
     python -m benchmarks.inference [--runs N] [--models NAME ...]
 
-Back to back: one run after the other. Paced: one run per hop, as in a live stream, from sleep and with cold caches.
+On the CPU a live stream runs a net through ONNX Runtime's C library; "bound" and "handed over" are runs through its
+Python module, with buffers bound once or handed over each time. Back to back: one run after the other. Paced: one run
+per hop, as in a live stream, from sleep and with cold caches.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ import numpy as np
 
 from benchmarks._page import Page, Row, Table, parser, program
 from rtsep.errors import UsageError
-from rtsep.separators import features, session
+from rtsep.separators import features, ort, session
+from rtsep.separators.compiled_net import CompiledNet
 from rtsep.separators.manifest import Manifest
 from rtsep.separators.onnx import OnnxSeparator
 from rtsep.separators.registry import create, names
 
 _SAMPLERATE = 48000
+
+IN_C = "C library"
 
 COLUMNS = {
     "model": "model",
@@ -86,30 +91,35 @@ def rows(name: str, runs: int, paced: int) -> list[Row]:
     """Every way to run one model on this machine."""
     separator = create(name)
     assert isinstance(separator, OnnxSeparator)
-    manifest, ort = separator.manifest, session.onnxruntime()
+    manifest, package, library = separator.manifest, session.onnxruntime(), ort.library()
     data = (separator.folder / manifest.file.name).read_bytes()
     feature = features.make(manifest.features.kind, manifest.features.bins)
     hop_s = manifest.transform.hop / _SAMPLERATE
-    nets: list[tuple[dict[str, Any], session.Net]] = []
+    nets: list[tuple[dict[str, Any], session.Net | CompiledNet]] = []
+    if library is not None:
+        net = CompiledNet(manifest, ort.Session(library, data), feature)
+        nets.append(({"device": "cpu", "threads": 1, "binding": IN_C}, net))
     for threads in (1, 2):
-        options = session._options(ort)
+        options = session._options(package)
         options.intra_op_num_threads = threads
-        opened = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        nets.append(({"device": "cpu", "threads": threads}, session.Net(manifest, opened, feature)))
-    if session.CUDA in ort.get_available_providers():
+        opened = package.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        nets.append(({"device": "cpu", "threads": threads, "binding": "bound"}, session.Net(manifest, opened, feature)))
+    if session.CUDA in package.get_available_providers():
         for graph in (False, True):
-            opened = session._cuda_session(ort, data, graph)
-            net = session.Net(manifest, opened, feature, on_cuda=True, cuda_graph=graph)
-            nets.append(({"device": "cuda, graph" if graph else "cuda", "threads": 1}, net))
+            opened = session._cuda_session(package, data, graph)
+            on_cuda = session.Net(manifest, opened, feature, on_cuda=True, cuda_graph=graph)
+            device = "cuda, graph" if graph else "cuda"
+            nets.append(({"device": device, "threads": 1, "binding": "bound"}, on_cuda))
     found = []
     noise = np.abs(np.random.default_rng(1).standard_normal(feature.input_shape)).astype(np.float32)
     for about, net in nets:
         net.warm_up()
         net.input[:] = 10 * noise
         about |= {"model": name}
-        found.append(row(net.run, hop_s, runs, paced, **about, binding="bound"))
-        if about["threads"] == 1 and "graph" not in about["device"]:
-            found.append(row(_without_binding(net, manifest), hop_s, runs, paced, **about, binding="handed over"))
+        found.append(row(net.run, hop_s, runs, paced, **about))
+        if isinstance(net, session.Net) and about["threads"] == 1 and "graph" not in about["device"]:
+            about |= {"binding": "handed over"}
+            found.append(row(_without_binding(net, manifest), hop_s, runs, paced, **about))
     return found
 
 
@@ -121,8 +131,9 @@ def measure(chosen: argparse.Namespace) -> Page:
     page = Page("inference", "Inference", f"One run of a model, batch 1; {runs} runs back to back, {paced} paced.")
     found = [row for name in chosen.models or models() for row in rows(name, runs, paced)]
     page.tables = [Table("Runs", COLUMNS, found)]
+    live = IN_C if ort.library() is not None else "bound"
     for entry in found:
-        if (entry["device"], entry["threads"], entry["binding"]) == ("cpu", 1, "bound"):
+        if (entry["device"], entry["threads"], entry["binding"]) == ("cpu", 1, live):
             page.figures |= {f"{entry['model']}_{key}": entry[key] for key in ("p50_ms", "paced_p99_ms", "share_p99")}
     if not any("cuda" in entry["device"] for entry in found):
         version = session.onnxruntime().__version__
