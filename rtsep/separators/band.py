@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from numba import carray, cfunc, njit
 
-from rtsep.separators.base import Mask, Param, Separator, Spectrum
+from rtsep.native import double_pointer
+from rtsep.separators.base import Compiled, Mask, Param, Separator, Spectrum
+from rtsep.separators.kernels import MEMORY, ramp, separate_signature, without_net
 from rtsep.spec import StreamSpec
 
 
@@ -27,6 +29,16 @@ def band_mask(values, bin_hz, mask):
         share = 1.0 if distance == 1.0 else (1.0 - binary) * distance**power
         for channel in range(mask.shape[0]):
             mask[channel, k] = share
+
+
+@cfunc(separate_signature(MEMORY), cache=True)
+def separate(memory, spectrum, mask):
+    """`Band.process` as a C function."""
+    m = carray(memory, 1)[0]
+    params = carray(double_pointer(m.params), (3, 4))
+    ramp(params)
+    band_mask(params[1], m.bin_hz, carray(mask, (m.channels, m.bins)))
+    return 0
 
 
 class Band(Separator):
@@ -48,14 +60,17 @@ class Band(Separator):
 
     def prepare(self, spec: StreamSpec) -> None:
         """Fix the bin width and the ramps for `spec` [main thread]."""
-        self._bin_hz = spec.bin_hz
+        self._spec = spec
         self.params.prepare(spec.hop_ms)
 
     def process(self, spectrum: Spectrum, mask: Mask) -> None:
         """Fill `mask` for the frame of `spectrum` [inference thread]; C-contiguous."""
         self.params.ramp()
-        band_mask(self.params.values, self._bin_hz, mask)
+        band_mask(self.params.values, self._spec.bin_hz, mask)
 
     def reset(self) -> None:
         """Jump to the wanted parameters; there is no other past."""
         self.params.settle()
+
+    def compiled(self) -> Compiled:
+        return without_net(separate, self._spec, self.params)

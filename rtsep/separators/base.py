@@ -138,8 +138,8 @@ class Compiled(NamedTuple):
     ----------
     function : int
         Address of ``int64_t function(void *memory, const float complex *spectrum, float *mask)``. It does what
-        `Separator.process` does, parameters' ramps included; both arrays are C-contiguous, of shape (channels, bins).
-        0 says that all went well, a positive number what did not.
+        `Separator.process` does, parameters' ramps included, with C-contiguous arrays of the same shapes. 0 says that
+        all went well, a positive number what did not.
     memory : int
         Address that it is called with.
     owner : object
