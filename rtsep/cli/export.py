@@ -18,6 +18,7 @@ def export(
     check: Annotated[bool, Parameter(negative="--no-check")] = True,
     storage: Literal["float32", "float16"] = "float32",
     overwrite: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    vad_bias: float = 0.0,
 ) -> int:
     """Make a model folder of a training's checkpoint.
 
@@ -39,10 +40,14 @@ def export(
         Of the weights of live, monitor and karaoke: float16 halves the file at the same speed.
     overwrite
         Replace a model that is already there.
+    vad_bias
+        Added to the logit of koretzky's voice detector: above 0 it says "voice" more often.
     """
     with training_libraries():
         from rtsep.training.export import export as write
 
-        folder = write(checkpoint, output, check=check, overwrite=overwrite, storage=storage, say=print)
+        folder = write(
+            checkpoint, output, check=check, overwrite=overwrite, storage=storage, say=print, vad_bias=vad_bias
+        )
     print(f"{folder}: write the data, licence, scores and cost into CARD.md before you pass it on")
     return 0

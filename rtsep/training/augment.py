@@ -135,8 +135,8 @@ class Mixer:
         music = np.stack([stft(d[1], self.window)[: self.total] for d in drawn])
         loud = np.array([d[2] for d in drawn], np.float32)
         cuts = np.array([[d[3], d[4]] for d in drawn])
-        out = [self._mix(rng, voices, music, loud, cuts, 0)]
-        out += [self._mix(rng, voices, music, loud, cuts, r) for r in range(1, self.rolls)]
+        paired = np.array([d[5] for d in drawn])
+        out = [self._mix(rng, voices, music, loud, cuts, paired & (r == 0), r) for r in range(self.rolls)]
         return Batch(*(np.concatenate([getattr(b, name) for b in out]) for name in Batch.__slots__))
 
     def _pick(self, rng: np.random.Generator, groups: list) -> Any:
@@ -154,11 +154,12 @@ class Mixer:
         frames = fft.next_fast_len(int(self.length * speed), real=True)
         return frames + frames % 2
 
-    def _source(self, rng: np.random.Generator) -> tuple[Floats, Floats, float, float, float]:
-        """Voice, accompaniment (each (length,)), loud level of the voice, top of the content of each in Hz."""
+    def _source(self, rng: np.random.Generator) -> tuple[Floats, Floats, float, float, float, bool]:
+        """Voice, accompaniment (each (length,)), loud level of the voice, top of the content of each in Hz; a pair?"""
         voice: Clip
         music: Clip
-        if rng.random() < 0.5:
+        paired = rng.random() < 0.5
+        if paired:
             voice, music = self._pick(rng, self.pairs)
             frames = music_frames = self._crop_frames(rng)
             start = music_start = self._start(rng, voice, frames, 0.8)
@@ -173,15 +174,14 @@ class Mixer:
         a = music.read(music_start, music_frames, side)
         v, gain = self._process(rng, v, voice=True)
         a, _ = self._process(rng, a, voice=False)
-        if rng.random() < 0.3:
-            v = v * self._gaps(rng)
+        v = self._rests(rng, v)
         if rng.random() < 0.05:  # a mixture that was clipped: what clipping adds counts as music
             mix = v + a
             peak = np.abs(mix).max() * rng.uniform(0.3, 0.8)
             a = np.clip(mix, -peak, peak) - v
         top_v = NARROW_HZ * self.length / frames * STREAM_RATE / CACHE_RATE if voice.narrow else 1e9
         top_a = NARROW_HZ * self.length / music_frames * STREAM_RATE / CACHE_RATE if music.narrow else 1e9
-        return v, a, self._level(voice) * gain, top_v, top_a
+        return v, a, self._level(voice) * gain, top_v, top_a, bool(paired)
 
     def _start(self, rng: np.random.Generator, clip: Clip, frames: int, lively: float) -> int:
         """Where to cut: mostly a place that is not silent."""
@@ -237,27 +237,39 @@ class Mixer:
         response[0] += 1.0
         return response[: self.length]
 
-    def _gaps(self, rng: np.random.Generator) -> Floats:
-        """An envelope of 0 and 1 with fades of 20 ms: rests in the singing."""
+    def _rests(self, rng: np.random.Generator, voice: Floats) -> Floats:
+        """The voice with rests of 0.4 to 2.5 s, or as it was."""
+        return voice * self._gaps(rng) if rng.random() < 0.3 else voice
+
+    def _gaps(
+        self,
+        rng: np.random.Generator,
+        sung: tuple[float, float] = (0.4, 2.5),
+        rest: tuple[float, float] = (0.4, 2.5),
+    ) -> Floats:
+        """An envelope of 0 and 1 with fades of 20 ms: rests in the singing, of so many seconds."""
         points, values, at, on = [0.0], [float(rng.random() < 0.6)], 0.0, rng.random() < 0.6
         values = [float(on)]
         while at < self.length:
-            at += rng.uniform(0.4, 2.5) * STREAM_RATE
+            at += rng.uniform(*(sung if on else rest)) * STREAM_RATE
             points += [at, at + 0.02 * STREAM_RATE]
             values += [float(on), float(not on)]
             at, on = points[-1], not on
         return np.interp(np.arange(self.length), points, values).astype(np.float32)
 
-    def _mix(self, rng, voices, music, loud, cuts, roll: int) -> Batch:  # type: ignore[no-untyped-def]
+    def _balance(self, rng: np.random.Generator, native: NDArray[Any], own: NDArray[Any], roll: int) -> NDArray[Any]:
+        """Voice against music in dB; `native` as the parts are, `own` where they are of the same song."""
+        balance = np.clip(rng.normal(-1.0, 5.0, len(native)), -15, 12)
+        return np.where(np.abs(native) < 9, native + rng.normal(0, 3.0, len(native)), balance) if roll == 0 else balance
+
+    def _mix(self, rng, voices, music, loud, cuts, own, roll: int) -> Batch:  # type: ignore[no-untyped-def]
         """Voice i on accompaniment i + roll at drawn gains; roll 0 keeps the true pairs near their own balance."""
         n = self.sources
         voice_energy = (np.abs(voices) ** 2).mean((1, 2)) + 1e-12
         other = np.roll(np.arange(n), -roll)
         music_energy = (np.abs(music[other]) ** 2).mean((1, 2)) + 1e-12
-        balance = np.clip(rng.normal(-1.0, 5.0, n), -15, 12)
         native = 10 * np.log10(voice_energy / music_energy)
-        if roll == 0:
-            balance = np.where(np.abs(native) < 9, native + rng.normal(0, 3.0, n), balance)
+        balance = self._balance(rng, native, own, roll)
         gain = np.where(voice_energy > 1e-9, 10 ** ((balance - native) / 20), 1.0)
         kind = rng.random(n)
         gain_voice = np.where(kind < 0.07, 0.0, gain).astype(np.float32)

@@ -128,11 +128,12 @@ class _Made:
 def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> _Made:
     model = restore(values)
     with torch.no_grad():
-        model.vad_net.out.bias += vad_bias
+        (model.detector or model.vad_net).out.bias += vad_bias
     proto, state = streaming_graph(model)
     data = proto.SerializeToString()
     mask = "a binary" if values["config"]["target"] == "binary" else "the"
-    summary = f"CNN over 25 frames (0.3 s) that draws {mask} vocal mask, with a voice detector"
+    memory = " that remembers" if model.detector is not None else ""
+    summary = f"CNN over 25 frames (0.3 s) that draws {mask} vocal mask, with a voice detector{memory}"
     return _Made(
         data,
         state,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
+from rtsep.training.nets.detector import FLOOR, Detector
 from rtsep.training.nets.koretzky import BINS, FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE, FrameNet, Koretzky, tilt
 
 OPSET = 17
@@ -94,7 +95,7 @@ class Graph:
 
 
 def _frame_net(graph: Graph, net: FrameNet, prefix: str, memory: list[Memory], features: str) -> str:
-    """Features of three frames (1, 1, 3, 513) to probabilities (1, outputs)."""
+    """Features of three frames (1, 1, 3, 513) to the dense layer before the last, (1, dense)."""
 
     def conv(index: int, x: str, fold: bool) -> str:
         layer = net.convs[index]
@@ -122,14 +123,6 @@ def _frame_net(graph: Graph, net: FrameNet, prefix: str, memory: list[Memory], f
         x = graph.add("Mul", [x, graph.constant(x + "_factor", factor)], x + "_scaled")
         return graph.add("Add", [x, graph.constant(x + "_offset", offset)], x + "_normal")
 
-    def dense(layer: torch.nn.Linear, x: str, name: str, norm: torch.nn.Module | None = None) -> str:
-        w, b = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-        if norm is not None:
-            factor, offset = _affine(norm)
-            w, b = w * factor[:, None], b * factor + offset
-        weight, bias = graph.constant(name + "_weight", w.T), graph.constant(name + "_bias", b)
-        return graph.add("Gemm", [x, weight, bias], name)
-
     def thirds(x: str, name: str) -> str:
         return graph.add("MaxPool", [x], name, kernel_shape=[1, 3], strides=[1, 3])
 
@@ -145,8 +138,57 @@ def _frame_net(graph: Graph, net: FrameNet, prefix: str, memory: list[Memory], f
     x = leak(normal(3, x))
     x = graph.add("Transpose", [x], prefix + "_by_bin", perm=[0, 2, 3, 1])
     x = graph.add("Reshape", [x, graph.shape(1, -1)], prefix + "_flat")
-    x = leak(dense(net.dense, x, prefix + "_dense", net.norm_dense))
-    return dense(net.out, x, prefix + "_logits")
+    factor, offset = (torch.from_numpy(value) for value in _affine(net.norm_dense))
+    weight, bias = net.dense.weight * factor[:, None], net.dense.bias * factor + offset
+    return leak(_linear(graph, x, weight, bias, prefix + "_dense"))
+
+
+def _linear(graph: Graph, x: str, weight: torch.Tensor, bias: torch.Tensor, name: str) -> str:
+    """A dense layer on (1, inputs)."""
+    w, b = weight.detach().numpy().T, bias.detach().numpy()
+    return graph.add("Gemm", [x, graph.constant(name + "_weight", w), graph.constant(name + "_bias", b)], name)
+
+
+def _opinion(graph: Graph, model: Koretzky, hidden: str) -> str:
+    """The running mean of the logit of the detector without a memory."""
+    decay = model.config.vad_smooth
+    logit = _linear(graph, hidden, model.vad_net.out.weight, model.vad_net.out.bias, "vad_logits")
+    past = graph.add("Mul", ["opinion", graph.number(decay)], "opinion_past")
+    share = graph.add("Mul", [logit, graph.number(1 - decay)], "opinion_share")
+    return graph.add("Add", [past, share], "opinion_next")
+
+
+def _heard(graph: Graph, net: Detector, of_vad: str, of_mask: str, relative: str) -> str:
+    """The detector's memory: its logit of (1, dense) of both nets and magnitudes over the level (1, 513)."""
+    bands = graph.constant("bands", net.bands.numpy())
+    energies = []
+    for x, name in ((relative, "mixture"), (graph.add("Mul", [relative, "mask"], "kept"), "voice")):
+        power = graph.add("MatMul", [graph.add("Mul", [x, x], name + "_power"), bands], name + "_bands")
+        energies.append(graph.add("Log", [graph.add("Add", [power, graph.number(FLOOR)], name + "_floored")], name))
+    look = graph.add("MatMul", [of_mask, graph.constant("look_matrix", net.look.numpy())], "look")
+    x = graph.add("Concat", [of_vad, *energies, look], "seen", axis=1)
+    x = graph.add("Sub", [x, graph.constant("seen_shift", net.shift.numpy()[None])], "seen_centred")
+    x = graph.add("Div", [x, graph.constant("seen_scale", net.scale.numpy()[None])], "seen_scaled")
+    units = net.gru.hidden_size
+    parts = []
+    for side, value in (("i", x), ("h", "memory")):
+        weight, bias = getattr(net.gru, f"weight_{side}h_l0"), getattr(net.gru, f"bias_{side}h_l0")
+        parts.append([f"memory_{side}_rz", f"memory_{side}_n"])
+        product = _linear(graph, value, weight, bias, f"memory_{side}")
+        sizes = graph.shape(2 * units, units)
+        graph.nodes.append(helper.make_node("Split", [product, sizes], parts[-1], name=f"memory_{side}_split", axis=1))
+    (i_rz, i_n), (h_rz, h_n) = parts
+    gates = graph.add("Sigmoid", [graph.add("Add", [i_rz, h_rz], "memory_rz")], "memory_gates")
+    halves = graph.shape(units, units)
+    graph.nodes.append(
+        helper.make_node("Split", [gates, halves], ["memory_r", "memory_z"], name="memory_split", axis=1)
+    )
+    new = graph.add(
+        "Tanh", [graph.add("Add", [i_n, graph.add("Mul", ["memory_r", h_n], "memory_rn")], "memory_in")], "memory_new"
+    )
+    change = graph.add("Sub", ["memory", new], "memory_change")
+    graph.add("Add", [new, graph.add("Mul", ["memory_z", change], "memory_stay")], "memory_next")
+    return _linear(graph, "memory_next", net.out.weight, net.out.bias, "memory_logits")
 
 
 def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
@@ -156,8 +198,11 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     level = Memory("level", np.zeros((1, 1, 2), np.float32))
     recent = Memory("recent", np.full((1, 2, BINS), SILENCE, np.float32))
     of_mask, of_vad = memories(model.mask_net, "mask"), memories(model.vad_net, "vad")
-    opinion = Memory("opinion", np.full((1, 1, 1), model.silence_logit(), np.float32))
-    everything = [level, recent, *of_mask, *of_vad, opinion]
+    if model.detector is None:
+        heard = Memory("opinion", np.full((1, 1, 1), model.silence_logit(), np.float32))
+    else:
+        heard = Memory("memory", model.detector.settled(model.silent()).numpy()[None, None])
+    everything = [level, recent, *of_mask, *of_vad, heard]
     sizes = [m.silence.size for m in everything]
     silence = graph.constant("silence", np.concatenate([m.silence.reshape(1, -1) for m in everything], axis=1))
     state = graph.add("Add", ["state", silence], "state_full")
@@ -178,17 +223,22 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     )
     running = graph.add("Div", ["total", "weight"], "running")
     running = graph.add("Add", [running, graph.number(config.level_floor)], "level_now")
-    over = graph.add("Div", [graph.add("Mul", [x, graph.number(config.compression)], "scaled"), running], "over")
+    relative = graph.add("Div", [x, running], "relative")
+    over = graph.add("Mul", [relative, graph.number(config.compression)], "over")
     feature = graph.add("Log", [graph.add("Add", [over, graph.number(1.0)], "plus_one")], "log")
     feature = graph.add("Sub", [feature, graph.number(FEATURE_MEAN)], "centred")
     feature = graph.add("Div", [feature, graph.number(FEATURE_SCALE)], "feature")
     feature = graph.add("Reshape", [feature, graph.shape(1, 1, 1, BINS)], "feature_map")
     three = graph.remember(recent, "recent", feature)
-    graph.add("Sigmoid", [_frame_net(graph, model.mask_net, "mask", of_mask, three)], "mask")
-    logit = _frame_net(graph, model.vad_net, "vad", of_vad, three)
-    past = graph.add("Mul", ["opinion", graph.number(config.vad_smooth)], "opinion_past")
-    share = graph.add("Mul", [logit, graph.number(1 - config.vad_smooth)], "opinion_share")
-    graph.add("Sigmoid", [graph.add("Add", [past, share], "opinion_next")], "vad")
+    hidden = _frame_net(graph, model.mask_net, "mask", of_mask, three)
+    logits = _linear(graph, hidden, model.mask_net.out.weight, model.mask_net.out.bias, "mask_logits")
+    graph.add("Sigmoid", [logits], "mask")
+    own = _frame_net(graph, model.vad_net, "vad", of_vad, three)
+    if model.detector is None:
+        logit = _opinion(graph, model, own)
+    else:
+        logit = _heard(graph, model.detector, own, hidden, relative)
+    graph.add("Sigmoid", [logit], "vad")
     after = graph.add("Concat", [m.name + "_next" for m in everything], "state_after", axis=1)
     graph.add("Sub", [after, silence], "state_out")
 

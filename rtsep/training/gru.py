@@ -17,11 +17,12 @@ class _Recurrence(torch.autograd.Function):
     """What depends on the step before: h_t of r, z and n of x_t and h_(t-1)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # type: ignore[override]
-        """Products of the input x (T, B, 3 H), recurrent weight (3 H, H) and bias (3 H): states (T, B, H)."""
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, start: Tensor) -> Tensor:  # type: ignore[override]
+        """Products of the input x (T, B, 3 H), recurrent weight (3 H, H), bias (3 H), start (H): states (T, B, H)."""
         t, b, size = x.shape
         h = size // 3
-        states = x.new_zeros(t + 1, b, h)
+        states = x.new_empty(t + 1, b, h)
+        states[0] = start
         gates, recurrent = x.new_empty(t, b, 2 * h), x.new_empty(t, b, size)
         new = x.new_empty(t, b, h)
         turned = weight.t().contiguous()
@@ -48,8 +49,8 @@ class _Recurrence(torch.autograd.Function):
         return states[1:]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """Gradients of x, weight and bias."""
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        """Gradients of x, weight and bias; the start is taken as given."""
         weight, states, gates, recurrent, new = ctx.saved_tensors
         t, b, h = new.shape
         r, z = gates[..., :h], gates[..., h:]
@@ -71,18 +72,20 @@ class _Recurrence(torch.autograd.Function):
         grad_weight = flat.reshape(t * b, -1).t() @ states[:-1].reshape(t * b, h)
         grad_bias = flat.sum((0, 1))
         grad_x = torch.cat([flat[..., : 2 * h], total * into_n], -1)
-        return grad_x, grad_weight, grad_bias
+        return grad_x, grad_weight, grad_bias, None
 
 
-def run(layer: nn.GRU, x: Tensor) -> Tensor:
-    """States (T, B, H) of a one-layer GRU for the inputs (T, B, C), from zeros.
+def run(layer: nn.GRU, x: Tensor, start: Tensor | None = None) -> Tensor:
+    """States (T, B, H) of a one-layer GRU for the inputs (T, B, C), from `start` (H) or zeros.
 
     The recurrence is in the precision of the weights, also under autocast: the state must keep small changes.
     """
     wide = layer.weight_hh_l0.dtype
+    if start is None:
+        start = layer.weight_hh_l0.new_zeros(layer.hidden_size)
     if x.is_cuda or not torch.is_grad_enabled():
         with torch.autocast(x.device.type, enabled=False):
-            return layer(x.to(wide))[0]
+            return layer(x.to(wide), start.expand(1, x.shape[1], -1).contiguous())[0]
     products = nn.functional.linear(x, layer.weight_ih_l0, layer.bias_ih_l0).to(wide)
     with torch.autocast(x.device.type, enabled=False):
-        return _Recurrence.apply(products, layer.weight_hh_l0, layer.bias_hh_l0)  # type: ignore[no-untyped-call, no-any-return]
+        return _Recurrence.apply(products, layer.weight_hh_l0, layer.bias_hh_l0, start)  # type: ignore[no-untyped-call, no-any-return]

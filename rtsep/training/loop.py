@@ -23,6 +23,7 @@ from rtsep.training import losses
 from rtsep.training.augment import Mixer
 from rtsep.training.data import load
 from rtsep.training.evaluate import score, summarize
+from rtsep.training.folded import first_net
 from rtsep.training.nets.koretzky import CONTEXT, Koretzky, NetConfig
 from rtsep.training.songs import songs
 
@@ -49,6 +50,7 @@ class TrainConfig:
     rolls: int = 2
     vad_share: float = 0.15  # share of the steps, the last ones, that train the detector
     vad_fresh: bool = True  # begin the detector with the convolutions of the mask net; off where it is trained already
+    fixed_norms: bool = False  # the net began with a model folder: its batch normalisation is folded away
     split: str = "train"
 
 
@@ -132,6 +134,10 @@ class Run:
         batch = {k: torch.from_numpy(v).to(self.device) for k, v in mixer.batch(self.step).arrays().items()}
         net = getattr(self.model, now.net)
         self.model.train()
+        if config.fixed_norms:
+            for module in self.model.modules():
+                if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+                    module.eval()
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = net(self.model.level(batch["magnitude"], batch["start"]))
         loss, report = self._loss(now, logits.float(), batch)
@@ -264,6 +270,7 @@ def train(
     lr: float | None = None,
     split: str = "train",
     init: Path | None = None,
+    part: str = "all",
     preview: Path | None = None,
     cache: Path | None = None,
     sizes: NetConfig | None = None,
@@ -299,7 +306,9 @@ def train(
     split : str
         "train", or "all_train": the dev songs too. Scores on these mean nothing then.
     init : Path, optional
-        Begin with the weights of this checkpoint; for the live family also of a model folder, whatever its profile.
+        Begin with the weights of this checkpoint or model folder; in the live family whatever its profile.
+    part : str
+        "all", or "detector": only the memory of koretzky's voice detector (`rtsep.training.remember`).
     preview : Path, optional
         The live family: write what the net hears in the first batches there, as WAV and spectrograms (PNG).
         koretzky: the vocals of two dev songs at every scoring, as FLAC.
@@ -317,6 +326,8 @@ def train(
         raise UsageError(f"split {split!r}: expected {' or '.join(SPLITS)}")
     if lr is not None and not 0 < lr <= 1:
         raise UsageError(f"lr {lr:g}: expected a learning rate above 0, at most 1")
+    if part not in {"all", "detector"} or (part == "detector" and net != "koretzky"):
+        raise UsageError(f"part {part!r} of {net}: expected all, or detector (koretzky only)")
     if net == "koretzky" and not 0 <= (lookahead or 0) <= 24:
         raise UsageError(f"lookahead {lookahead}: expected 0 to 24 hops")
     last = runs / "last.pt"
@@ -348,19 +359,30 @@ def train(
             score_every=score_every,
             quiet=quiet,
         )
+    if part == "detector":
+        from rtsep.training.remember import MemoryConfig, train_detector
+
+        lesson = MemoryConfig(target=target, lookahead=lookahead or 0, seed=seed, steps=steps, split=split)
+        lesson = replace(lesson, lr=lr or lesson.lr)
+        return train_detector(
+            data=data, runs=runs, cache=store, init=init, config=lesson, minutes=minutes, resume=resume
+        )
     if resume and last.exists():
         checkpoint = read_checkpoint(last)
+        if checkpoint.get("part") == "detector":
+            raise UsageError(f"{last} is a run of the detector alone: give --part detector")
         settings = TrainConfig(**checkpoint["config"])
         run = Run(NetConfig.from_dict(checkpoint["net"]), settings, where)
         run.restore(checkpoint)
     else:
         settings = replace(config or TrainConfig(), target=target, lookahead=lookahead or 0, seed=seed, steps=steps)
-        settings = replace(settings, lr=lr or settings.lr, split=split)
-        begin = read_checkpoint(init) if init else None
-        settings = replace(settings, vad_fresh=begin is None)
-        run = Run(NetConfig.from_dict(begin["net"]) if begin else sizes or NetConfig(), settings, where)
-        if begin:
-            run.model.load_state_dict(begin["mean"])
+        settings = replace(settings, lr=lr or settings.lr, split=split, vad_fresh=init is None)
+        if init is None:
+            run = Run(sizes or NetConfig(), settings, where)
+        else:  # without the detector's memory, which knows other masks than those to come: it is trained afterwards
+            begin, folded = first_net(init)
+            run = Run(replace(begin.config, vad_memory=0), replace(settings, fixed_norms=folded), where)
+            run.model.load_state_dict(begin.state_dict(), strict=False)
             run.mean = {k: v.detach().clone() for k, v in run.model.state_dict().items()}
     mixer = Mixer(
         load(data, store, settings.split),
@@ -379,7 +401,7 @@ def train(
             log.write(json.dumps({"step": run.step, "seconds": round(time.monotonic() - begun, 1), **entry}) + "\n")
             log.flush()
 
-        note({"config": asdict(settings), "net": run.net.to_dict()})
+        note({"config": asdict(run.config), "net": run.net.to_dict()})
         task = bar.add_task(f"{net} {settings.target}", total=settings.steps, completed=run.step, note="")
         try:
             while run.step < settings.steps and (minutes is None or time.monotonic() - begun < minutes * 60):

@@ -12,6 +12,9 @@ from rtsep.training.export import deviation  # noqa: E402
 from rtsep.training.graph import streaming_graph  # noqa: E402
 from rtsep.training.nets.koretzky import BINS, CONTEXT, SILENCE, Koretzky, Level, NetConfig  # noqa: E402
 
+REMEMBERING = NetConfig(
+    channels=(3, 4, 5, 6), dense=20, vad_channels=(2, 3, 2, 3), vad_dense=8, vad_memory=7, vad_look=5
+)
 SMALL = NetConfig(channels=(3, 4, 5, 6), dense=20, vad_channels=(2, 3, 2, 3), vad_dense=8)
 
 
@@ -42,7 +45,7 @@ def test_sequence_equals_sliding_windows():
     assert torch.allclose(whole, slid, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [SMALL, NetConfig()])
+@pytest.mark.parametrize("config", [SMALL, REMEMBERING, NetConfig(), NetConfig(vad_memory=48)])
 def test_streaming_onnx_equals_sequence(config: NetConfig):
     pytest.importorskip("onnxruntime")
     model = _model(config)
@@ -50,14 +53,34 @@ def test_streaming_onnx_equals_sequence(config: NetConfig):
     assert deviation(model, proto.SerializeToString(), size) <= 1e-4
 
 
-def test_the_future_does_not_reach_the_past():
-    model = _model()
+@pytest.mark.parametrize("config", [SMALL, REMEMBERING])
+def test_the_future_does_not_reach_the_past(config: NetConfig):
+    model = _model(config)
     magnitude = torch.rand(80, BINS)
-    before = model.infer(magnitude)[0]
+    before = model.infer(magnitude)
     magnitude[50:] *= 100
-    after = model.infer(magnitude)[0]
-    assert torch.equal(before[:50], after[:50])
-    assert not torch.allclose(before[50:], after[50:])
+    after = model.infer(magnitude)
+    for a, b in zip(before, after, strict=True):
+        assert torch.equal(a[:50], b[:50])
+        assert not torch.allclose(a[50:], b[50:])
+
+
+def test_the_detector_remembers_more_than_25_frames():
+    model = _model(REMEMBERING)
+    magnitude = torch.rand(80, BINS)
+    model.level.decay = 0.0  # nothing but the memory reaches further back than the window
+    mask, vad = model.infer(magnitude)
+    magnitude[:10] = torch.rand(10, BINS) * 20
+    other_mask, other_vad = model.infer(magnitude)
+    assert torch.equal(mask[40:], other_mask[40:])
+    assert not torch.allclose(vad[40:], other_vad[40:], rtol=0, atol=1e-7)
+
+
+def test_the_memory_changes_no_mask():
+    plain, remembering = _model(SMALL), _model(REMEMBERING)
+    remembering.load_state_dict(plain.state_dict(), strict=False)
+    magnitude = torch.rand(60, BINS)
+    assert torch.equal(plain.infer(magnitude)[0], remembering.infer(magnitude)[0])
 
 
 def test_level_forgets_the_gain():
@@ -66,9 +89,10 @@ def test_level_forgets_the_gain():
     assert torch.allclose(level(magnitude), level(magnitude * 100), atol=2e-2)
 
 
-def test_silence_and_damage_stay_finite():
+@pytest.mark.parametrize("config", [SMALL, REMEMBERING])
+def test_silence_and_damage_stay_finite(config: NetConfig):
     ort = pytest.importorskip("onnxruntime")
-    proto, size = streaming_graph(_model())
+    proto, size = streaming_graph(_model(config))
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     state = np.zeros((1, size), np.float32)
     frames = [np.zeros((1, BINS), np.float32)] * 3
@@ -81,9 +105,10 @@ def test_silence_and_damage_stay_finite():
         assert np.isfinite(state).all()
 
 
-def test_silence_is_a_state_of_zeros():
+@pytest.mark.parametrize("config", [SMALL, REMEMBERING])
+def test_silence_is_a_state_of_zeros(config: NetConfig):
     ort = pytest.importorskip("onnxruntime")
-    proto, size = streaming_graph(_model())
+    proto, size = streaming_graph(_model(config))
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     state = np.zeros((1, size), np.float32)
     first = None

@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rtsep.training.nets.detector import Detector
+
 BINS = 513
 CONTEXT = 25
 LEAK = 0.1
@@ -47,7 +49,10 @@ class NetConfig:
     level_decay: float = 0.995  # per frame: 2.3 s at hop 512, 44.1 kHz
     level_floor: float = 1e-3  # of the mean magnitude of a frame: below 16-bit dither
     compression: float = 100.0
-    vad_smooth: float = 0.8  # the detector's logit is a running mean with this decay per frame: 52 ms
+    vad_smooth: float = 0.8  # without a memory the detector's logit is a running mean with this decay: 52 ms
+    vad_memory: int = 0  # units of the detector's memory; 0: none
+    vad_look: int = 32  # numbers that the memory takes from the mask net's dense layer
+    vad_dropout: float = 0.3  # of what the memory sees
 
     def to_dict(self) -> dict[str, object]:
         """The plain form, for a checkpoint or a log."""
@@ -80,6 +85,14 @@ class Level(nn.Module):
 
     def forward(self, magnitude: Tensor, start: Tensor | None = None) -> Tensor:
         """Magnitude (B, T, F), start (B, 2) level and weight before it, or None for zeros: features (B, T, F)."""
+        return self.features(self.relative(magnitude, start))
+
+    def features(self, relative: Tensor) -> Tensor:
+        """Features of magnitudes over the level."""
+        return (torch.log1p(self.compression * relative) - FEATURE_MEAN) / FEATURE_SCALE
+
+    def relative(self, magnitude: Tensor, start: Tensor | None = None) -> Tensor:
+        """Tilted magnitudes over the running level, (B, T, F)."""
         x = magnitude * self.tilt
         mean = x.mean(-1)
         level = torch.empty_like(mean)
@@ -89,7 +102,7 @@ class Level(nn.Module):
             total = self.decay * total + (1 - self.decay) * mean[:, t]
             weight = self.decay * weight + (1 - self.decay)
             level[:, t] = total / weight
-        return (torch.log1p(self.compression * x / (level + self.floor)[..., None]) - FEATURE_MEAN) / FEATURE_SCALE
+        return x / (level + self.floor)[..., None]
 
 
 class SequenceDropout(nn.Module):
@@ -156,18 +169,20 @@ class FrameNet(nn.Module):
         """(B, C, T, 171) to (B, C, T - 6, 57)."""
         return F.leaky_relu_(self.norms[3](F.max_pool2d(x, 3, stride=(1, 3), dilation=(3, 1))), LEAK)
 
-    def head(self, x: Tensor) -> Tensor:
-        """(B, C, T, 57) to logits (B, T, outputs)."""
-        x = x.permute(0, 2, 3, 1).flatten(2)  # (B, T, 57 * C), bins outermost
-        x = self.norm_dense(self.dense(x).transpose(1, 2)).transpose(1, 2)
-        return self.out(self.drop_dense(F.leaky_relu(x, LEAK)))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (B, T, F) to logits (B, T - 24, outputs): row t has seen the features t .. t + 24."""
+    def maps(self, features: Tensor) -> Tensor:
+        """Features (B, T, F) to what the convolutions make of them, (B, T - 24, 57 * C), bins outermost."""
         x = features.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         x = self.drop(self.pool1(self.conv2(self.conv1(x))))
         x = self.drop(self.pool2(self.conv4(self.conv3(x))))
-        return self.head(x)
+        return x.permute(0, 2, 3, 1).flatten(2)
+
+    def hidden(self, maps: Tensor) -> Tensor:
+        """`maps` to the dense layer before the last, (B, T, dense)."""
+        return F.leaky_relu(self.norm_dense(self.dense(maps).transpose(1, 2)).transpose(1, 2), LEAK)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, T, F) to logits (B, T - 24, outputs): row t has seen the features t .. t + 24."""
+        return self.out(self.drop_dense(self.hidden(self.maps(features))))
 
 
 class Koretzky(nn.Module):
@@ -180,22 +195,46 @@ class Koretzky(nn.Module):
         self.level = Level(c)
         self.mask_net = FrameNet(c.channels, c.dense, BINS, c)
         self.vad_net = FrameNet(c.vad_channels, c.vad_dense, 1, c)
+        self.detector = (
+            Detector(c.vad_dense, c.dense, c.vad_look, c.vad_memory, BINS, c.vad_dropout) if c.vad_memory else None
+        )
 
     def forward(self, magnitude: Tensor, start: Tensor | None = None, pad: bool = False) -> tuple[Tensor, Tensor]:
         """Magnitude (B, T, F) to logits of mask (B, T', F) and voice (B, T').
 
         T' is T - 24, or T with `pad`, which puts 24 silent frames before the sequence, as a stream starts.
         """
-        features = self.level(magnitude, start)
-        if pad:
-            features = F.pad(features, (0, 0, CONTEXT - 1, 0), value=SILENCE)
+        relative = self.level.relative(magnitude, start)
+        if self.detector is not None:
+            logits, seen = self.senses(relative, pad)
+            return logits, self.detector(seen, self.detector.settled(self.silent()))
+        features = self._padded(relative, pad)
         return self.mask_net(features), self.vad_net(features)[..., 0]
+
+    def _padded(self, relative: Tensor, pad: bool) -> Tensor:
+        features = self.level.features(relative)
+        return F.pad(features, (0, 0, CONTEXT - 1, 0), value=SILENCE) if pad else features
+
+    def senses(self, relative: Tensor, pad: bool = False) -> tuple[Tensor, Tensor]:
+        """Logits of the mask (B, T', F) of magnitudes over the level (B, T, F), and what the detector's memory sees."""
+        assert self.detector is not None
+        features = self._padded(relative, pad)
+        of_vad = self.vad_net.hidden(self.vad_net.maps(features))
+        of_mask = self.mask_net.hidden(self.mask_net.maps(features))
+        logits = self.mask_net.out(self.mask_net.drop_dense(of_mask))
+        now = relative[:, relative.shape[1] - logits.shape[1] :]
+        return logits, self.detector.gather(of_vad, of_mask, now, torch.sigmoid(logits))
+
+    @torch.no_grad()
+    def silent(self) -> Tensor:
+        """What the detector's memory sees in silence, (1, 1, ...)."""
+        return self.senses(self.level.tilt.new_zeros(1, 1, BINS), pad=True)[1]
 
     @torch.no_grad()
     def infer(self, magnitude: Tensor) -> tuple[Tensor, Tensor]:
         """Mask (T, F) and voice probability (T,) of one whole stream of magnitudes (T, F)."""
         mask, vad = self(magnitude[None], pad=True)
-        return torch.sigmoid(mask[0]), torch.sigmoid(self.smooth(vad[0]))
+        return torch.sigmoid(mask[0]), torch.sigmoid(vad[0] if self.detector is not None else self.smooth(vad[0]))
 
     @torch.no_grad()
     def silence_logit(self) -> float:
