@@ -41,13 +41,13 @@ class MemoryConfig:
     target: str = "soft"  # of the mask net, as it was trained
     lookahead: int = 0
     seed: int = 0
-    steps: int = 600
-    batches: int = 110  # of 16 mixtures to learn from
+    steps: int = 300
+    batches: int = 48  # of 16 mixtures to learn from
     frames: int = 1290  # of a mixture: 15 s
     sources: int = 8
     rolls: int = 2
     sequences: int = 16  # of a step
-    lr: float = 2e-3
+    lr: float = 4e-3
     weight_decay: float = 1e-2
     warmup: int = 30
     decay_from: float = 0.3

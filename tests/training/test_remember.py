@@ -66,14 +66,16 @@ def test_resumed_is_the_same(folder: Path, corpus_folder: Path, cache_folder: Pa
 
 def test_it_learns_what_only_a_memory_can(folder: Path):
     """A cue in one input at one frame switches the target on for good; another later one switches it off."""
-    config = MemoryConfig(steps=150, sequences=8, units=8, look=4, dropout=0.0, weaker=0.0, noise=0.0, lost_db=0.0)
+    config = MemoryConfig(
+        steps=200, sequences=16, units=12, look=4, dropout=0.0, weaker=0.0, noise=0.0, lost_db=0.0, lr=0.02
+    )
     lesson = Lesson(give_memory(first_net(folder)[0], config), config)
     rng = np.random.default_rng(0)
-    n, frames, size = 16, 80, len(lesson.detector.shift)
-    seen = (0.1 * rng.standard_normal((n, frames, size))).astype(np.float16)
+    n, frames, size = 32, 60, len(lesson.detector.shift)
+    seen = np.zeros((n, frames, size), np.float16)
     vad = np.zeros((n, frames), np.uint8)
     for row in range(n):
-        on, off = sorted(rng.choice(np.arange(5, 75), 2, replace=False))
+        on, off = sorted(rng.choice(np.arange(5, 55), 2, replace=False))
         seen[row, on, 0] = seen[row, off, 1] = 4.0
         vad[row, on:off] = 1
     heard = {"seen": seen, "vad": vad, "weight": np.ones_like(vad)}
