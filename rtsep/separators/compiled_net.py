@@ -13,14 +13,15 @@ from rtsep.separators.base import Compiled, Parameters
 from rtsep.separators.features import Feature, hold_mask, write_features
 from rtsep.separators.gate import Gate, gate_step
 from rtsep.separators.kernels import ramp, separate_signature
-from rtsep.separators.manifest import Manifest
+from rtsep.separators.manifest import MOST_TURNS, Manifest
 from rtsep.separators.ort import Session
 from rtsep.spec import StreamSpec
 
 WARM_UP_RUNS = 8
 
-# Words of a net: addresses of function, session and the bindings of even and odd runs; which of the two comes next.
-_FUNCTION, _SESSION, _BINDINGS, _PARITY, _WORDS = 0, 1, 2, 4, 5
+# Words of a net: addresses of function and session, which binding comes next, how many there are, their addresses.
+_FUNCTION, _SESSION, _NEXT, _COUNT, _BINDINGS = range(5)
+_WORDS = _BINDINGS + 2 * MOST_TURNS
 
 #: Memory of `separate`: sizes, and addresses of `CompiledNet.words`, of arrays, of `Parameters.state` and `Gate.state`.
 MEMORY = np.dtype(
@@ -35,9 +36,9 @@ MEMORY = np.dtype(
 @njit(types.int64(types.int64[::1]), nogil=True, cache=True)
 def run_net(words):
     """Run a net once on its bound buffers; 0, or the address of an `OrtStatus` that says what went wrong."""
-    status = call(words[_FUNCTION], words[_SESSION], 0, words[_BINDINGS + words[_PARITY]])
+    status = call(words[_FUNCTION], words[_SESSION], 0, words[_BINDINGS + words[_NEXT]])
     if status == 0:
-        words[_PARITY] = 1 - words[_PARITY]
+        words[_NEXT] = (words[_NEXT] + 1) % words[_COUNT]
     return status
 
 
@@ -69,6 +70,11 @@ def separate(memory, spectrum, mask):
     return 0
 
 
+def after(index: int, turns: int) -> int:
+    """Which set of state tensors the run that reads set `index` writes; runs read the sets in their order."""
+    return (index + turns) % (2 * turns)
+
+
 class CompiledNet:
     """A net with its buffers and its state, all bound once; `rtsep.separators.session.Net` without the interpreter.
 
@@ -91,20 +97,21 @@ class CompiledNet:
         self.input: NDArray[np.float32] = np.zeros(feature.input_shape, np.float32)
         self.mask: NDArray[np.float32] = np.zeros(feature.mask_shape, np.float32)
         self.vad: NDArray[np.float32] | None = None if tensors.vad is None else np.zeros((1, 1), np.float32)
-        self._states = [[np.zeros(state.shape, np.float32) for state in manifest.state] for _ in range(2)]
+        turns = tensors.turns
+        self._states = [[np.zeros(state.shape, np.float32) for state in manifest.state] for _ in range(2 * turns)]
 
         inputs, outputs = {tensors.input: session.tensor(self.input)}, {tensors.mask: session.tensor(self.mask)}
         if tensors.vad is not None and self.vad is not None:
             outputs[tensors.vad] = session.tensor(self.vad)
         states = [[session.tensor(array) for array in arrays] for arrays in self._states]
-        bindings = [
-            session.bind(
-                inputs | {state.input: old for state, old in zip(manifest.state, states[parity], strict=True)},
-                outputs | {state.output: new for state, new in zip(manifest.state, states[1 - parity], strict=True)},
-            )
-            for parity in range(2)
-        ]
-        self._words = np.array([session.library.run, session.address, *bindings, 0], np.int64)
+        bindings = []
+        for index, old in enumerate(states):
+            new = states[after(index, turns)]
+            read = {state.input: tensor for state, tensor in zip(manifest.state, old, strict=True)}
+            written = {state.output: tensor for state, tensor in zip(manifest.state, new, strict=True)}
+            bindings.append(session.bind(inputs | read, outputs | written))
+        self._words = np.zeros(_WORDS, np.int64)
+        self._words[: _BINDINGS + len(bindings)] = [session.library.run, session.address, 0, len(bindings), *bindings]
 
     def run(self) -> None:
         """Compute mask, voice probability and next state from `input`, with the GIL released [inference thread].
@@ -120,7 +127,7 @@ class CompiledNet:
         for arrays in self._states:
             for array in arrays:
                 array.fill(0.0)
-        self._words[_PARITY] = 0
+        self._words[_NEXT] = 0
 
     def warm_up(self) -> None:
         """Run on silence until memory and kernels are there, then reset [main thread]."""

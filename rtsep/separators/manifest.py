@@ -17,6 +17,7 @@ import msgspec
 from rtsep.errors import ModelError, nearest
 
 NAME = "manifest.toml"
+MOST_TURNS = 16
 
 
 class File(msgspec.Struct, frozen=True):
@@ -84,6 +85,8 @@ class Tensors(msgspec.Struct, frozen=True):
         What bins above the net's get: the mask of its highest bin.
     lookahead : int
         The mask is for the frame that came so many hops ago.
+    turns : int
+        Copies of the state that take turns, one a hop: the net sees every so-manyth frame in each of them.
     """
 
     input: str
@@ -92,6 +95,7 @@ class Tensors(msgspec.Struct, frozen=True):
     mask_kind: Literal["channels", "mid_side"] = "channels"
     extend: Literal["hold"] = "hold"
     lookahead: int = 0
+    turns: int = 1
 
 
 class State(msgspec.Struct, frozen=True):
@@ -223,6 +227,7 @@ def _refuse_nonsense(path: Path, m: Manifest) -> None:
         f"transform.synthesis {m.transform.synthesis} is not 2 x hop": m.transform.synthesis == 2 * hop,
         f"features.bins {m.features.bins} is not from 1 to window // 2 + 1": 1 <= m.features.bins <= window // 2 + 1,
         f"tensors.lookahead {m.tensors.lookahead} is not from 0 to 256 hops": 0 <= m.tensors.lookahead <= 256,
+        f"tensors.turns {m.tensors.turns} is not from 1 to {MOST_TURNS}": 1 <= m.tensors.turns <= MOST_TURNS,
         "two tensors have the same name": len(set(tensors)) == len(tensors),
         "a state's shape is empty or holds a size below 1": all(s.shape and min(s.shape) >= 1 for s in m.state),
     }

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rtsep.errors import ModelError
 from rtsep.separators import ort as c_library
-from rtsep.separators.compiled_net import WARM_UP_RUNS, CompiledNet
+from rtsep.separators.compiled_net import WARM_UP_RUNS, CompiledNet, after
 from rtsep.separators.features import Feature
 from rtsep.separators.manifest import Manifest
 
@@ -207,33 +207,36 @@ class Net:
         place = self.device if self._copied_back else "cpu"
         self._outputs = [(name, host, self._tensor(host, place)) for name, host in outputs.items()]
         self._zeros = [np.zeros(state.shape, np.float32) for state in manifest.state]
-        self._states = [[self._tensor(zero.copy()) for zero in self._zeros] for _ in range(2)]
-        self._runs = [self._bind(manifest, parity) for parity in range(2)]
-        self._parity = 0
+        turns = manifest.tensors.turns
+        self._states = [[self._tensor(zero.copy()) for zero in self._zeros] for _ in range(2 * turns)]
+        self._runs = [self._bind(manifest, index) for index in range(2 * turns)]
+        self._next = 0
 
     def _tensor(self, host: NDArray[np.float32], place: str | None = None) -> Any:
         """OrtValue that shares the memory of `host` on the CPU, or is a copy of it on the GPU."""
         return self._ort.OrtValue.ortvalue_from_numpy(host, place or self.device, 0)
 
-    def _bind(self, manifest: Manifest, parity: int) -> tuple[Any, Any]:
+    def _bind(self, manifest: Manifest, index: int) -> tuple[Any, Any]:
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(manifest.tensors.input, self._input)
         for name, _, tensor in self._outputs:
             binding.bind_ortvalue_output(name, tensor)
-        for state, old, new in zip(manifest.state, self._states[parity], self._states[1 - parity], strict=True):
+        for state, old, new in zip(
+            manifest.state, self._states[index], self._states[after(index, manifest.tensors.turns)], strict=True
+        ):
             binding.bind_ortvalue_input(state.input, old)
             binding.bind_ortvalue_output(state.output, new)
         options = self._ort.RunOptions()
         if self._copied_back:
-            options.add_run_config_entry("gpu_graph_id", str(parity + 1))
+            options.add_run_config_entry("gpu_graph_id", str(index + 1))
         return binding, options
 
     def run(self) -> None:
         """Compute mask, voice probability and next state from `input`, with the GIL released [inference thread]."""
         if self._staged:
             self._input.update_inplace(self.input)
-        self._session.run_with_iobinding(*self._runs[self._parity])
-        self._parity = 1 - self._parity
+        self._session.run_with_iobinding(*self._runs[self._next])
+        self._next = (self._next + 1) % len(self._runs)
         if self._copied_back:
             for _, host, tensor in self._outputs:
                 np.copyto(host, tensor.numpy())
@@ -243,7 +246,7 @@ class Net:
         for states in self._states:
             for tensor, zero in zip(states, self._zeros, strict=True):
                 tensor.update_inplace(zero)
-        self._parity = 0
+        self._next = 0
 
     def warm_up(self) -> None:
         """Run on silence until memory, kernels and graphs are there, then reset [main thread]."""

@@ -20,9 +20,10 @@ import torch
 from rtsep.errors import UsageError
 from rtsep.evaluation.scores import sdr, sdr_gain
 from rtsep.training import losses
-from rtsep.training.data import load
+from rtsep.training.data import Corpus, load
 from rtsep.training.evaluate import WINDOW, resynthesize, spectra
-from rtsep.training.nets.live import BINS, Live, LiveConfig
+from rtsep.training.nets.koretzky import CONTEXT
+from rtsep.training.nets.live import BINS, GRID, Live, LiveConfig
 from rtsep.training.songs import Song, songs
 from rtsep.training.stereo import Floats, StereoMixer, fields
 
@@ -40,11 +41,11 @@ class LiveTraining:
     steps: int = 20000
     lr: float = 3e-3
     weight_decay: float = 1e-2
-    warmup: int = 50
+    warmup: int = 100
     decay_from: float = 0.3  # share of the steps after which the rate falls to zero, as a half cosine
     ema: float = 0.998
-    frames: int = 1034  # of a sequence: 6 s at hop 256; the look-ahead comes on top
-    sources: int = 2
+    frames: int = 256  # of a sequence, with a target: 3 s
+    sources: int = 8
     rolls: int = 2
     split: str = "train"
 
@@ -74,11 +75,12 @@ class LiveRun:
         """One step on the batch of that step; its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # of the dropout
         batch = {k: torch.from_numpy(v).to(self.device) for k, v in mixer.batch(self.step).arrays().items()}
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.model(batch["field"])
-        loss = losses.field_mask(logits.float(), batch["field"], batch["cross"], batch["voice"], batch["bins"])
+        loss = losses.field_mask(logits.float(), batch["target"], batch["cross"], batch["voice"], batch["bins"])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
@@ -190,24 +192,22 @@ def train_live(
         run.restore(checkpoint)
     else:
         wanted = sizes or sizes_of(profile)
-        net, weights = first_weights(init) if init else (wanted, None)
-        net = replace(net, hop=wanted.hop, lookahead=wanted.lookahead)
-        run = LiveRun(net, config or LiveTraining(), device, profile)
+        shape = config or LiveTraining()
+        net, weights = wanted, None
+        if init:
+            corpus = load(data, store, shape.split)
+            net, weights = first_weights(init, lambda: fields_for_statistics(corpus, shape, wanted))
+            net = replace(net, hop=wanted.hop, lookahead=wanted.lookahead)
+        run = LiveRun(net, shape, device, profile)
         if weights is not None:
             run.begin_with(weights)
     settings = run.config
     corpus = load(data, store, settings.split)
-    mixer = StereoMixer(
-        corpus,
-        seed=settings.seed,
-        frames=settings.frames + run.net.lookahead,
-        sources=settings.sources,
-        rolls=settings.rolls,
-        hop=run.net.hop,
-        lookahead=run.net.lookahead,
-    )
+    mixer = mixer_of(corpus, settings, run.net)
     if preview:
-        write_preview(mixer, preview, print)
+        frames = settings.frames * run.net.apart
+        heard = StereoMixer(corpus, seed=settings.seed, frames=frames, sources=settings.sources, hop=run.net.hop)
+        write_preview(heard, preview, print)
     begun, past = time.monotonic(), []
     with (runs / "log.jsonl").open("a") as log, progress(quiet) as bar:
 
@@ -232,6 +232,27 @@ def train_live(
     return last
 
 
+def mixer_of(corpus: Corpus, settings: LiveTraining, net: LiveConfig) -> StereoMixer:
+    """The mash-ups of a training: frames `GRID` apart through the window of the net's own hop."""
+    return StereoMixer(
+        corpus,
+        seed=settings.seed,
+        frames=settings.frames + CONTEXT - 1,
+        sources=settings.sources,
+        rolls=settings.rolls,
+        hop=GRID,
+        lookahead=net.ahead,
+        context=CONTEXT - 1,
+        window_hop=net.hop,
+    )
+
+
+def fields_for_statistics(corpus: Corpus, settings: LiveTraining, net: LiveConfig) -> Iterator[torch.Tensor]:
+    """Some batches of another seed."""
+    mixer = mixer_of(corpus, replace(settings, seed=settings.seed + 1), net)
+    return (torch.from_numpy(mixer.batch(step).field) for step in range(4))
+
+
 def sizes_of(profile: str, lookahead: int | None = None) -> LiveConfig:
     """The net of a profile, with another look-ahead if that is asked for.
 
@@ -243,13 +264,15 @@ def sizes_of(profile: str, lookahead: int | None = None) -> LiveConfig:
     hop, usual = PROFILES[profile]
     if lookahead is not None and not usual and lookahead:
         raise UsageError(f"--lookahead {lookahead}: {profile} does not look ahead; karaoke does")
-    if lookahead is not None and usual and not 1 <= lookahead <= MOST_LOOKAHEAD:
-        raise UsageError(f"--lookahead {lookahead}: {profile} looks ahead by 1 to {MOST_LOOKAHEAD} hops")
+    apart = GRID // hop
+    if lookahead is not None and usual and (not apart <= lookahead <= MOST_LOOKAHEAD or lookahead % apart):
+        raise UsageError(
+            f"--lookahead {lookahead}: {profile} looks ahead by {apart}, {2 * apart} .. {MOST_LOOKAHEAD} hops"
+        )
     return LiveConfig(hop=hop, lookahead=usual if lookahead is None else lookahead)
 
 
-def settings_of(profile: str, *, seed: int, steps: int, lr: float | None, split: str, begun: bool) -> LiveTraining:
+def settings_of(*, seed: int, steps: int, lr: float | None, split: str, begun: bool) -> LiveTraining:
     """The usual training of a profile; `begun`: from weights that are trained already."""
-    frames = 1034 * 256 // PROFILES[profile][0]
     rate = lr if lr is not None else 1e-3 if begun else 3e-3
-    return LiveTraining(seed=seed, steps=steps, lr=rate, split=split, frames=frames)
+    return LiveTraining(seed=seed, steps=steps, lr=rate, split=split)

@@ -69,8 +69,10 @@ def deviation(model: Live, data: bytes, size: int, frames: int = 60, seed: int =
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    state, worst = np.zeros((1, size), np.float32), 0.0
+    states = [np.zeros((1, size), np.float32) for _ in range(model.config.apart)]
+    worst = 0.0
     for t, mask in enumerate(model.eval().infer(torch.from_numpy(field)).numpy()):
-        got, state = session.run(["mask", "state_out"], {"field": field[t], "state": state})
+        turn = t % len(states)
+        got, states[turn] = session.run(["mask", "state_out"], {"field": field[t], "state": states[turn]})
         worst = max(worst, float(np.abs(got - mask).max()))
     return worst

@@ -1,9 +1,10 @@
-"""The streaming ONNX graph of a live net: one stereo field and the state in, two masks and the state out.
+"""The streaming ONNX graph of the live family: one stereo field and the state in, two masks and the state out.
 
-The state is one tensor (1, S): the last frame of every convolution's input, the two recurrent states, the running
-level with its weight, and what a look-ahead keeps back. Zeros are what comes before the first frame, so a reset needs
-nothing else. Every weight lies in the file under its own name and batch normalisation is left to ONNX Runtime to fold,
-so that a training can go on from the exported file alone (`rtsep.training.weights`).
+It is the graph of one copy of the net (`nets.live`): the host carries as many states as take turns. The state is one
+tensor (1, S). The last frames of each layer are stored as the difference to what the layer gives for endless silence,
+so that zeros are endless silence, and a reset needs nothing else. Every weight lies in the file under its own name,
+and batch normalisation is left to ONNX Runtime to fold, so that a training can go on from the exported file alone
+(`rtsep.training.weights`).
 """
 
 from __future__ import annotations
@@ -12,210 +13,183 @@ import json
 
 import numpy as np
 import onnx
+import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from torch.nn import functional as F
 
-from rtsep.training.graph import OPSET, Graph
-from rtsep.training.nets.live import BINS, FEATURE_MEAN, FEATURE_SCALE, FEATURES, HIGH, LOW, ROWS, SPLIT, Live
+from rtsep.training.graph import OPSET, Graph, Memory
+from rtsep.training.nets.koretzky import BINS, CONTEXT, FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE
+from rtsep.training.nets.live import FEATURES, RECENT, WIDE, Live
+
+
+@torch.no_grad()
+def memories(model: Live) -> list[Memory]:
+    """What a copy carries from frame to frame, with the values that endless silence gives."""
+
+    def rows(name: str, layer: torch.Tensor, count: int) -> Memory:
+        return Memory(name, np.repeat(layer[0, :, -1:].numpy(), count, axis=1))
+
+    silent = torch.zeros(1, FEATURES, CONTEXT, BINS)
+    silent[:, :2] = SILENCE
+    first = F.leaky_relu(model.norms[0](model.convs[0](silent)), LEAK)
+    second = model.convs[1](first)
+    pooled = F.leaky_relu(model.norms[1](F.max_pool2d(second, 3, stride=(1, 3))), LEAK)
+    third = F.leaky_relu(model.norms[2](model.convs[2](pooled)), LEAK)
+    fourth = model.convs[3](third)
+    return [
+        Memory("level", np.zeros((1, 1, 2), np.float32)),
+        Memory("memory", np.zeros((1, 1, model.config.units), np.float32)),
+        rows("recent", silent, max(2, RECENT - 1 + model.config.ahead)),
+        rows("first", first, 2),
+        rows("second", F.max_pool2d(second, (1, 3)), 2),
+        rows("pooled", pooled, 6),
+        rows("third", third, 6),
+        rows("fourth", F.max_pool2d(fourth, (1, 3)), 6),
+    ]
 
 
 class _Builder:
-    """A graph under construction with the weights of a net and the pieces of its state."""
+    """A graph under construction with the weights of a net."""
 
     def __init__(self, model: Live, half: bool) -> None:
         self.graph = Graph()
         self.model = model
         self.half = half
-        self.weights = {k: v.detach().float().cpu().numpy() for k, v in model.state_dict().items() if v.ndim}
-        self.pieces: list[tuple[str, int]] = []  # name and size of each piece of the state
+        self.memories = {m.name: m for m in memories(model)}
+        self.weights = {k: v.detach().float().cpu().contiguous().numpy() for k, v in model.state_dict().items()}
 
     def weight(self, name: str) -> str:
-        """A weight of the net, stored under its own name."""
-        value = self.weights[name]
-        if not (self.half and value.ndim > 1):
+        """A weight of the net under its own name; stored in half precision where that is wanted."""
+        value: NDArray = self.weights[name]
+        if not self.half or value.ndim < 2:
             return self.graph.constant(name, value)
-        self.graph.constant(name, value.astype(np.float16))
-        return self.graph.add("Cast", [name], f"{name}_wide", to=TensorProto.FLOAT)
+        return self.graph.add("Cast", [self.graph.constant(name, value.astype(np.float16))], f"{name}_single", to=1)
 
     def reshape(self, x: str, output: str, *shape: int) -> str:
         """`x` in another shape."""
         return self.graph.add("Reshape", [x, self.graph.shape(*shape)], output)
 
-    def past(self, name: str, *shape: int) -> str:
-        """A piece of the state, in the shape that is wanted."""
-        self.pieces.append((name, int(np.prod(shape))))
-        return self.reshape(f"{name}_flat", f"{name}_past", *shape)
+    def remember(self, name: str, new: str) -> str:
+        """Past frames of a layer and the new one."""
+        return self.graph.remember(self.memories[name], name, new)
 
-    def keep(self, name: str, x: str) -> None:
-        """Carry `x` on as the piece `name`."""
-        self.reshape(x, f"{name}_next", 1, -1)
-
-    def kept_back(self, name: str, x: str, *shape: int) -> str:
-        """`nets.live.kept_back` by the look-ahead: the oldest of the frames in the state."""
-        n, size, g = self.model.config.lookahead, int(np.prod(shape)), self.graph
-        if not n:
-            return x
-        all_of = g.add("Concat", [self.past(name, 1, n * size), self.reshape(x, f"{name}_new", 1, size)], name, axis=1)
-        axis, first, end = g.shape(1), g.shape(size), g.shape((n + 1) * size)
-        g.add("Slice", [all_of, first, end, axis], f"{name}_next")
-        return self.reshape(g.add("Slice", [all_of, g.shape(0), first, axis], f"{name}_oldest"), f"{name}_late", *shape)
-
-    def norm(self, x: str, name: str) -> str:
+    def norm(self, name: str, x: str) -> str:
         """Batch normalisation and leaky ReLU."""
         values = [self.weight(f"{name}.{k}") for k in ("weight", "bias", "running_mean", "running_var")]
-        x = self.graph.add("BatchNormalization", [x, *values], name, epsilon=1e-5)
-        return self.graph.add("LeakyRelu", [x], f"{name}_leaky", alpha=self.model.config.leak)
+        x = self.graph.add("BatchNormalization", [x, *values], f"{name}_normal", epsilon=1e-5)
+        return self.graph.add("LeakyRelu", [x], f"{name}_leaky", alpha=LEAK)
 
-    def conv(self, name: str, x: str, channels: int, rows: int, stride: int = 1) -> str:
-        """`nets.live.Conv` on the frame `x` (1, channels, 1, rows)."""
-        both = self.graph.add("Concat", [self.past(name, 1, channels, 1, rows), x], f"{name}_both", axis=2)
-        self.keep(name, x)
-        x = self.graph.add(
-            "Conv", [both, self.weight(f"{name}.conv.weight")], name, strides=[1, stride], pads=[0, 1, 0, 1]
-        )
-        return self.norm(x, f"{name}.norm")
+    def conv(self, index: int, x: str) -> str:
+        """One of the convolutions of the trunk."""
+        layer, name = self.model.convs[index], f"convs.{index}"
+        weights = [self.weight(f"{name}.{k}") for k in ("weight", "bias")]
+        return self.graph.add("Conv", [x, *weights], name, dilations=list(layer.dilation), pads=[0, 1, 0, 1])
+
+    def wide(self, name: str, x: str) -> str:
+        """One of the convolutions that correct the masks."""
+        weights = [self.weight(f"{name}.{k}") for k in ("weight", "bias") if f"{name}.{k}" in self.weights]
+        return self.graph.add("Conv", [x, *weights], name, pads=[0, WIDE // 2, 0, WIDE // 2])
 
     def linear(self, name: str, x: str) -> str:
-        """A dense layer on rows (N, inputs)."""
-        weight, bias = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
-        return self.graph.add("Gemm", [x, weight, bias], f"{name}_dense", transB=1)
+        """A dense layer on one row."""
+        return self.gemm(x, f"{name}.weight", f"{name}.bias", name)
 
-    def gru(self, name: str, x: str, rows: int, units: int) -> str:
-        """One step of a GRU on rows (N, inputs): the new state (N, units)."""
-        g = self.graph
-        before = self.past(name, rows, units)
-        products = [
-            g.add(
-                "Gemm",
-                [x, self.weight(f"{name}.weight_ih_l0"), self.weight(f"{name}.bias_ih_l0")],
-                f"{name}_i",
-                transB=1,
-            ),
-            g.add(
-                "Gemm",
-                [before, self.weight(f"{name}.weight_hh_l0"), self.weight(f"{name}.bias_hh_l0")],
-                f"{name}_h",
-                transB=1,
-            ),
-        ]
+    def gemm(self, x: str, weight: str, bias: str, output: str) -> str:
+        """``x W' + b``."""
+        return self.graph.add("Gemm", [x, self.weight(weight), self.weight(bias)], output, transB=1)
+
+    def split(self, x: str, sizes: list[int], names: list[str]) -> list[str]:
+        """`x` in parts along its second axis."""
+        node = helper.make_node("Split", [x, self.graph.shape(*sizes)], names, name=f"{x}_split", axis=1)
+        self.graph.nodes.append(node)
+        return names
+
+    def gru(self, x: str) -> str:
+        """One step of the memory: its new state (1, units)."""
+        g, units = self.graph, self.model.config.units
+        past = self.reshape("memory", "memory_past", 1, units)
         parts = []
-        for side, product in zip("ih", products, strict=True):
-            names = [f"{name}_{side}_rz", f"{name}_{side}_n"]
-            g.nodes.append(
-                helper.make_node(
-                    "Split", [product, g.shape(2 * units, units)], names, name=f"{name}_{side}_split", axis=1
-                )
-            )
-            parts.append(names)
-        gates = g.add("Sigmoid", [g.add("Add", [parts[0][0], parts[1][0]], f"{name}_rz")], f"{name}_gates")
-        g.nodes.append(
-            helper.make_node(
-                "Split", [gates, g.shape(units, units)], [f"{name}_r", f"{name}_z"], name=f"{name}_rz_split", axis=1
-            )
-        )
-        new = g.add("Add", [parts[0][1], g.add("Mul", [f"{name}_r", parts[1][1]], f"{name}_rn")], f"{name}_pre")
-        new = g.add("Tanh", [new], f"{name}_new")
-        step = g.add("Mul", [f"{name}_z", g.add("Sub", [before, new], f"{name}_diff")], f"{name}_step")
-        after = g.add("Add", [new, step], f"{name}_after")
-        self.keep(name, after)
-        return after
+        for side, source in (("ih", x), ("hh", past)):
+            product = self.gemm(source, f"memory.weight_{side}_l0", f"memory.bias_{side}_l0", f"memory_{side}")
+            parts.append(self.split(product, [2 * units, units], [f"memory_{side}_rz", f"memory_{side}_n"]))
+        gates = g.add("Sigmoid", [g.add("Add", [parts[0][0], parts[1][0]], "memory_rz")], "memory_gates")
+        r, z = self.split(gates, [units, units], ["memory_r", "memory_z"])
+        new = g.add("Tanh", [g.add("Add", [parts[0][1], g.add("Mul", [r, parts[1][1]], "r_n")], "new_sum")], "new")
+        step = g.add("Mul", [z, g.add("Sub", [past, new], "memory_change")], "memory_step")
+        return g.add("Add", [new, step], "memory_next")
 
 
 def _features(b: _Builder) -> str:
-    """The level normalisation: input to features (4, BINS)."""
+    """The level normalisation: input to features (1, 4, 1, BINS)."""
     g, c = b.graph, b.model.config
     # A damaged frame must not stay in the state: NaN counts as silence, infinity as very loud.
     x = g.add("Where", [g.add("IsNaN", ["field"], "is_nan"), g.number(0.0), "field"], "whole")
     x = g.add("Clip", [x, g.number(-1.0), g.number(1e6)], "bounded")
     g.nodes.append(helper.make_node("Split", [x, g.shape(2, 2)], ["magnitudes", "relations"], name="parts", axis=0))
     tilted = g.add("Mul", ["magnitudes", g.constant("tilt", b.model.tilt.cpu().numpy()[None])], "tilted")
-    both = g.add("ReduceL2", [tilted], "both", axes=[0], keepdims=1)
-    mean = g.add("ReduceMean", [both], "mean", axes=[1], keepdims=1)
+    mean = g.add("ReduceMean", [g.add("ReduceL2", [tilted], "both", axes=[0], keepdims=1)], "mean", axes=[1])
     fresh = g.add("Concat", [mean, g.constant("one", np.ones((1, 1), np.float32))], "fresh", axis=1)
-    decayed = g.add("Mul", [b.past("level", 1, 2), g.constant("decay", np.array(c.decay, np.float32))], "decayed")
-    share = g.constant("share", np.array(1 - c.decay, np.float32))
-    level = g.add("Add", [decayed, g.add("Mul", [fresh, share], "added")], "level")
-    b.keep("level", level)
-    g.nodes.append(helper.make_node("Split", [level, g.shape(1, 1)], ["total", "weight"], name="level_parts", axis=1))
-    now = g.add("Add", [g.add("Div", ["total", "weight"], "running"), g.number(c.level_floor)], "level_now")
+    decayed = g.add("Mul", ["level", g.number(c.level_decay)], "decayed")
+    share = g.constant("share", np.array(1 - c.level_decay, np.float32))
+    level = g.add("Add", [decayed, g.add("Mul", [fresh, share], "added")], "level_next")
+    total, weight = b.split(level, [1, 1], ["total", "weight"])
+    now = g.add("Add", [g.add("Div", [total, weight], "running"), g.number(c.level_floor)], "level_now")
     over = g.add("Mul", [tilted, g.add("Div", [g.number(c.compression), now], "gain")], "over")
     log = g.add("Log", [g.add("Add", [over, g.number(1.0)], "plus_one")], "log")
     log = g.add("Sub", [log, g.number(FEATURE_MEAN)], "centred")
     log = g.add("Mul", [log, g.constant("feature_scale", np.array(1 / FEATURE_SCALE, np.float32))], "scaled")
-    return g.add("Concat", [log, "relations"], "features", axis=0)
+    return b.reshape(g.add("Concat", [log, "relations"], "rows", axis=0), "features", 1, FEATURES, 1, BINS)
 
 
-def _fold(b: _Builder, x: str) -> str:
-    """Features (4, BINS) to rows: (1, C, 1, 2 ROWS)."""
+def _trunk(b: _Builder, three: str) -> str:
+    """`nets.live.Live.trunk` on the newest three frames of features."""
     g = b.graph
-    g.nodes.append(helper.make_node("Split", [x, g.shape(SPLIT, BINS - SPLIT)], ["lows", "highs"], name="fold", axis=1))
-    rows = []
-    for name, part, width in (("low", "lows", LOW), ("high", "highs", HIGH)):
-        folded = b.reshape(part, f"{name}_folded", FEATURES, ROWS, width)
-        turned = g.add("Transpose", [folded], f"{name}_rows", perm=[1, 0, 2])
-        rows.append(b.linear(name, b.reshape(turned, f"{name}_in", ROWS, FEATURES * width)))
-    x = g.add("Add", [g.add("Concat", rows, "rows", axis=0), b.weight("place")], "placed")
-    x = g.add("Transpose", [x], "by_channel", perm=[1, 0])
-    return b.reshape(x, "map", 1, -1, 1, 2 * ROWS)
 
+    def thirds(x: str, name: str) -> str:
+        return g.add("MaxPool", [x], name, kernel_shape=[1, 3], strides=[1, 3])
 
-def _memory(b: _Builder, x: str, channels: int, rows: int) -> str:
-    """`nets.live.Memory` on (1, C, 1, R)."""
-    g, c = b.graph, b.model.config
-    x = g.add("Transpose", [b.reshape(x, "memory_flat_in", channels, rows)], "memory_rows", perm=[1, 0])
-    each = b.gru("memory.row", x, rows, c.row_units)
-    x = g.add("Add", [x, b.linear("memory.row_out", each)], "memory_flat")
-    seen = b.reshape(b.linear("memory.squeeze", x), "memory_seen", 1, -1)
-    whole = b.linear("memory.all_out", b.gru("memory.all", seen, 1, c.units))
-    late = b.kept_back("memory_late", x, rows, channels)
-    x = g.add("Add", [late, b.reshape(whole, "memory_whole", rows, channels)], "memory")
-    return b.reshape(g.add("Transpose", [x], "memory_turned", perm=[1, 0]), "memory_map", 1, channels, 1, rows)
-
-
-def _up(b: _Builder, name: str, x: str, outputs: int, rows: int) -> str:
-    """`nets.live.Up` on (1, C, 1, rows): (1, outputs, 1, 2 rows)."""
-    g = b.graph
-    x = g.add("Conv", [x, b.weight(f"{name}.conv.weight"), b.weight(f"{name}.conv.bias")], name)
-    x = g.add("Transpose", [b.reshape(x, f"{name}_pairs", 2, outputs, rows)], f"{name}_turned", perm=[1, 2, 0])
-    return b.reshape(x, f"{name}_map", 1, outputs, 1, 2 * rows)
+    x = b.norm("norms.0", b.conv(0, three))
+    x = b.remember("second", thirds(b.conv(1, b.remember("first", x)), "thirds1"))
+    x = b.norm("norms.1", g.add("MaxPool", [x], "pool1", kernel_shape=[3, 1], strides=[1, 1]))
+    x = b.norm("norms.2", b.conv(2, b.remember("pooled", x)))
+    x = b.remember("fourth", thirds(b.conv(3, b.remember("third", x)), "thirds2"))
+    x = b.norm("norms.3", g.add("MaxPool", [x], "pool2", kernel_shape=[3, 1], strides=[1, 1], dilations=[3, 1]))
+    x = b.reshape(g.add("Transpose", [x], "by_bin", perm=[0, 2, 3, 1]), "flat", 1, -1)
+    return b.norm("norm_dense", b.linear("dense", x))
 
 
 def streaming_graph(model: Live, half: bool = False) -> tuple[onnx.ModelProto, int]:
-    """The ONNX model of a trained net, and the size S of its state.
-
-    With `half` matrices are stored as float16 and cast when the file is loaded: ONNX Runtime folds that away.
-    """
+    """The ONNX model of a trained net, and the size S of the state of one copy; `half`: weights stored in float16."""
     b = _Builder(model.eval(), half)
-    g, (first, second, third) = b.graph, model.config.channels
-    x0 = b.conv("enter", b.norm(_fold(b, _features(b)), "norm"), first, 2 * ROWS)
-    x1 = b.conv("mid1", b.conv("down1", x0, first, 2 * ROWS, 2), second, ROWS)
-    x2 = b.conv("mid2", b.conv("down2", x1, second, ROWS, 2), third, ROWS // 2)
-    x = b.conv("deep", _memory(b, x2, third, ROWS // 2), third, ROWS // 2)
-    late1, late0 = b.kept_back("across1", x1, 1, second, 1, ROWS), b.kept_back("across0", x0, 1, first, 1, 2 * ROWS)
-    x = b.conv("wide2", g.add("Add", [_up(b, "up2", x, second, ROWS // 2), late1], "join2"), second, ROWS)
-    x = b.conv("wide1", g.add("Add", [_up(b, "up1", x, first, ROWS), late0], "join1"), first, 2 * ROWS)
-    x = g.add("Transpose", [b.reshape(x, "wide1_rows", first, 2 * ROWS)], "by_row", perm=[1, 0])
-    g.nodes.append(helper.make_node("Split", [x, g.shape(ROWS, ROWS)], ["row_low", "row_high"], name="unfold", axis=0))
-    outs = []
-    for name, part, width in (("out_low", "row_low", LOW), ("out_high", "row_high", HIGH)):
-        split = b.reshape(b.linear(name, part), f"{name}_split", ROWS, 2, width)
-        turned = g.add("Transpose", [split], f"{name}_turned", perm=[1, 0, 2])
-        outs.append(b.reshape(turned, f"{name}_bins", 2, ROWS * width))
-    g.add("Sigmoid", [g.add("Concat", outs, "logits", axis=1)], "mask")
-    first_node = helper.make_node(
-        "Split",
-        ["state", g.shape(*(size for _, size in b.pieces))],
-        [f"{name}_flat" for name, _ in b.pieces],
-        name="state_split",
-        axis=1,
-    )
-    g.add("Concat", [f"{name}_next" for name, _ in b.pieces], "state_out", axis=1)
-    size = sum(size for _, size in b.pieces)
+    g, everything = b.graph, list(b.memories.values())
+    sizes = [m.silence.size for m in everything]
+    silence = g.constant("silence", np.concatenate([m.silence.reshape(1, -1) for m in everything], axis=1))
+    b.split(g.add("Add", ["state", silence], "state_full"), sizes, [m.name for m in everything])
+
+    recent = b.remember("recent", _features(b))
+    ahead = model.config.ahead
+    three = recent
+    if ahead:
+        newest = [g.shape(ahead), g.shape(ahead + RECENT), g.shape(2)]
+        three = g.add("Slice", [recent, *newest], "newest")
+    hidden = _trunk(b, three)
+    known = b.linear("recall", b.gru(hidden))
+    logits = b.reshape(b.linear("out", g.add("Add", [hidden, known], "informed")), "logits", 1, 2, 1, BINS)
+    late = recent if ahead == 0 else g.add("Slice", [recent, g.shape(0), g.shape(RECENT), g.shape(2)], "late")
+    local = b.norm("norm_local", g.add("Add", [b.wide("seen", late), b.wide("drawn", logits)], "local"))
+    drawn = g.add("Add", [logits, b.wide("touch", local)], "corrected")
+    g.add("Sigmoid", [b.reshape(drawn, "corrected_rows", 2, BINS)], "mask")
+    after = g.add("Concat", [f"{m.name}_next" for m in everything], "state_after", axis=1)
+    g.add("Sub", [after, silence], "state_out")
+
+    size = int(sum(sizes))
 
     def value(name: str, *shape: int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
     proto = helper.make_graph(
-        [first_node, *g.nodes],
+        g.nodes,
         "live",
         [value("field", FEATURES, BINS), value("state", 1, size)],
         [value("mask", 2, BINS), value("state_out", 1, size)],

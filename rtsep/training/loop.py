@@ -355,7 +355,7 @@ def train(
             preview=preview,
             device=where,
             sizes=sizes_of(net, lookahead),
-            config=settings_of(net, seed=seed, steps=steps, lr=lr, split=split, begun=init is not None),
+            config=settings_of(seed=seed, steps=steps, lr=lr, split=split, begun=init is not None),
             score_every=score_every,
             quiet=quiet,
         )

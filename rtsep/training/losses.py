@@ -38,14 +38,12 @@ def soft_mask(logits: Tensor, magnitude: Tensor, ratio: Tensor, voice: Tensor, b
 def field_mask(logits: Tensor, field: Tensor, cross: Tensor, voice: Tensor, bins: Tensor) -> Tensor:
     """`soft_mask` for masks of middle and side: one signal error for both.
 
-    Shapes: logits (B, T, 2, F); `field` (B, T, 4, F), whose first two rows are |X|; `cross`, which is Re(V X*),
-    (B, T - n, 2, F), where the logits are those of the frame n earlier; `voice` (B), the energy of the vocals in the
-    bins and frames that count; bins (B, F).
+    Shapes: logits and `cross`, which is Re(V X*), (B, T, 2, F); `field` (B, T, 4, F), whose first two rows are |X|;
+    `voice` (B), the energy of the vocals in the bins and frames that count; bins (B, F).
     """
-    wanted = cross.shape[1]
-    mask = torch.sigmoid(logits[:, logits.shape[1] - wanted :])
+    mask = torch.sigmoid(logits)
     valid = bins[:, None, None]
-    magnitude = field[:, :wanted, :2] * valid
+    magnitude = field[:, :, :2] * valid
     power = magnitude.square()
     cross = cross * valid
     error = (mask * (mask * power - 2 * cross)).sum((1, 2, 3)) + voice

@@ -23,7 +23,7 @@ from rtsep.training.augment import CACHE_RATE, NARROW_HZ, STREAM_RATE, WINDOW, F
 from rtsep.training.data import CACHE_SCALE, Clip, Corpus
 from rtsep.training.evaluate import resynthesize
 
-BINS = 768
+BINS = 513
 Complex = NDArray[np.complex64]
 
 
@@ -31,11 +31,12 @@ Complex = NDArray[np.complex64]
 class StereoBatch:
     """What a training step needs: B sequences of T frames; the rows of pairs are middle and side.
 
-    With a look-ahead of n frames the targets are those of the first T - n frames.
+    With a context of c and a look-ahead of n frames there are T' = T - c targets, those of the frames from c - n on.
     """
 
     field: Floats  # (B, T, 4, BINS) of the mixture, as `features.stereo_field`
-    cross: Floats  # (B, T - n, 2, BINS) Re(V conj X)
+    target: Floats  # (B, T', 4, BINS) the part of `field` that has targets
+    cross: Floats  # (B, T', 2, BINS) Re(V conj X)
     voice: Floats  # (B,) energy of the vocals in the bins and frames that count
     bins: Floats  # (B, BINS) 1 where the sources have content
 
@@ -48,16 +49,15 @@ class StereoBatch:
     "void(complex64[:, :, ::1], complex64[:, :, ::1], float32[:, :, ::1], float32[:, :, ::1])", cache=True, nogil=True
 )
 def fields(mixture, vocals, field, cross):
-    """Stereo field of spectra (T, 2, BINS), middle and side, and their products for the frames that `cross` has."""
+    """Stereo field of spectra (T, 2, BINS), middle and side, and their products with those of the vocals."""
     pair = np.empty((2, mixture.shape[2]), np.complex64)
     for t in range(mixture.shape[0]):
         for k in range(mixture.shape[2]):
             m, s = mixture[t, 0, k], mixture[t, 1, k]
             pair[0, k], pair[1, k] = m + s, m - s
-            if t < cross.shape[0]:
-                v, w = vocals[t, 0, k], vocals[t, 1, k]
-                cross[t, 0, k] = m.real * v.real + m.imag * v.imag
-                cross[t, 1, k] = s.real * w.real + s.imag * w.imag
+            v, w = vocals[t, 0, k], vocals[t, 1, k]
+            cross[t, 0, k] = m.real * v.real + m.imag * v.imag
+            cross[t, 1, k] = s.real * w.real + s.imag * w.imag
         stereo_field(pair, field[t])
 
 
@@ -80,6 +80,10 @@ class StereoMixer(Mixer):
         Samples from frame to frame.
     lookahead : int
         Frames that the net may look ahead of the one it masks.
+    context : int
+        First frames of a sequence that have no target.
+    window_hop : int, optional
+        Hop of the stream, which shapes the analysis window; `hop` if not given.
     """
 
     def __init__(
@@ -92,12 +96,14 @@ class StereoMixer(Mixer):
         rolls: int = 1,
         hop: int = 256,
         lookahead: int = 0,
+        context: int = 0,
+        window_hop: int | None = None,
     ) -> None:
         super().__init__(corpus, seed=seed, frames=frames, sources=sources, rolls=rolls, lookahead=lookahead)
-        self.total, self.hop = frames, hop
+        self.total, self.hop, self.context = frames, hop, context
         self.length = fft.next_fast_len((frames - 1) * hop + WINDOW, real=True)
         self.length += self.length % 2
-        self.window = asymmetric_pair(WINDOW, hop)[0].astype(np.float32)
+        self.window = asymmetric_pair(WINDOW, window_hop or hop)[0].astype(np.float32)
         real = [clip for clip in corpus.accompaniments if clip.group != "score"]
         scores = [clip for clip in corpus.accompaniments if clip.group == "score"]  # `rtsep.training.scores`
         rest = self.accompaniments[1:] if corpus.accompaniments else self.accompaniments
@@ -107,7 +113,7 @@ class StereoMixer(Mixer):
     def batch(self, step: int) -> StereoBatch:  # type: ignore[override]
         """The batch of a step: the same for the same seed, corpus and sizes."""
         rows = [self._targets(*row) for row in self._rows(step)]
-        return StereoBatch(*(np.stack([row[i] for row in rows]).astype(np.float32, copy=False) for i in range(4)))
+        return StereoBatch(*(np.stack([row[i] for row in rows]).astype(np.float32, copy=False) for i in range(5)))
 
     def sounds(self, step: int) -> Iterator[tuple[Floats, Floats]]:
         """What the net hears at a step: mixture and vocals of each row, left and right, shape (2, samples)."""
@@ -234,12 +240,12 @@ class StereoMixer(Mixer):
         result[:rows] = fft.irfft(out[:rows], self.length)
         return result
 
-    def _targets(self, x: Complex, v: Complex, bins: Floats) -> tuple[Floats, Floats, np.float32, Floats]:
+    def _targets(self, x: Complex, v: Complex, bins: Floats) -> tuple[Floats, Floats, Floats, np.float32, Floats]:
         """The fields of `StereoBatch` for one row."""
-        n = len(x) - self.lookahead
-        field, cross = np.empty((len(x), 4, BINS), np.float32), np.empty((n, 2, BINS), np.float32)
+        field, cross = np.empty((len(x), 4, BINS), np.float32), np.empty((len(x), 2, BINS), np.float32)
         fields(x, v, field, cross)
-        return field, cross, np.float32(np.vdot(v[:n], v[:n]).real), bins
+        cut = slice(self.context - self.lookahead, len(x) - self.lookahead)
+        return field, field[cut], cross[cut], np.float32(np.vdot(v[cut], v[cut]).real), bins
 
     def _mixture(
         self, rng: np.random.Generator, v: Complex, a: Complex, top_v: float, top_a: float, true: bool
@@ -247,7 +253,7 @@ class StereoMixer(Mixer):
         """Mixture and vocals of one row from spectra (T, 2, BINS). `true`: the pair as drawn."""
         energy_v, energy_a = (float(np.vdot(s, s).real) / s.shape[0] + 1e-9 for s in (v, a))
         native = 10 * np.log10(energy_v / energy_a)
-        balance = float(np.clip(rng.normal(-2.0, 5.0), -15, 12))
+        balance = float(np.clip(rng.normal(-2.5, 5.5), -18, 12))
         if true and abs(native) < 9:
             balance = native + rng.normal(0, 3.0)
         kind, level = rng.random(), 10 ** (rng.uniform(-40, 3) / 20) * 0.2
@@ -257,7 +263,7 @@ class StereoMixer(Mixer):
         overall = level / (rms + 1e-9)
         v = v * np.float32(gain_v * overall)
         x = v + a * np.float32(gain_a * overall)
-        mono = rng.random() < 0.2
+        mono = rng.random() < 0.35
         hz = np.arange(BINS) * STREAM_RATE / WINDOW
         bins = (hz < 0.98 * min(top_v, top_a)).astype(np.float32)
         codec = (hz < rng.uniform(10e3, 16.5e3)).astype(np.float32) if rng.random() < 0.15 else 1.0

@@ -3,26 +3,82 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 from rtsep.errors import UsageError
+from rtsep.training.folded import unfold
+from rtsep.training.nets.koretzky import Koretzky
 from rtsep.training.nets.live import Live, LiveConfig
 
 
-def first_weights(source: Path) -> tuple[LiveConfig, dict[str, Tensor]]:
+@torch.no_grad()
+def of_koretzky(source: Koretzky, batches: Iterable[Tensor], config: LiveConfig | None = None) -> Live:
+    """A net of the live family that draws koretzky's very masks, to begin a training with.
+
+    What it has beside koretzky's layers begins with no effect: input from the side, memory, correction. The folded
+    norms get the statistics of the sound, so that they go on as norms.
+
+    Parameters
+    ----------
+    source : Koretzky
+        As `rtsep.training.folded.unfold` gives it.
+    batches : iterable of Tensor
+        Stereo fields (B, T, 4, F) to take the statistics from; without any the norms stay folded.
+    """
+    net, old = Live(config), source.mask_net
+    for new, layer in zip(net.convs, old.convs, strict=True):
+        new.weight.zero_()
+        new.weight[:, : layer.in_channels] = layer.weight
+        new.bias.copy_(layer.bias)
+    net.dense.load_state_dict(old.dense.state_dict())
+    net.out.weight.copy_(old.out.weight.repeat(2, 1))
+    net.out.bias.copy_(old.out.bias.repeat(2))
+    pairs = list(zip((*net.norms, net.norm_dense), (*old.norms, old.norm_dense), strict=True))
+    for new, layer in pairs:
+        new.load_state_dict(layer.state_dict())
+    sums = {new: torch.zeros(3, new.num_features, dtype=torch.float64) for new, _ in pairs}
+
+    def count(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        x = inputs[0].transpose(0, 1).flatten(1).double()
+        sums[norm] += torch.stack([torch.full_like(x[:, 0], x.shape[1]), x.sum(1), x.square().sum(1)])
+
+    hooks = [new.register_forward_pre_hook(count) for new, _ in pairs]
+    net.eval()
+    for field in batches:
+        net(field)
+    for hook in hooks:
+        hook.remove()
+    for new, _ in pairs:
+        number, total, squares = sums[new]
+        if not number[0]:
+            continue
+        mean = total / number
+        spread = (squares / number - mean.square()).clamp_min(1e-6)
+        factor = new.weight / (new.running_var + new.eps).sqrt()
+        new.bias += (factor * (mean - new.running_mean)).float()
+        new.weight.copy_(factor * (spread + new.eps).sqrt())
+        new.running_mean.copy_(mean)
+        new.running_var.copy_(spread)
+    return net
+
+
+def first_weights(source: Path, heard: Callable[[], Iterable[Tensor]] = tuple) -> tuple[LiveConfig, dict[str, Tensor]]:
     """Sizes and weights of a net.
 
     Parameters
     ----------
     source : Path
         A checkpoint of ``rtsep train`` live, monitor or karaoke, a model folder, or its ``model.onnx``: the exported
-        file holds every weight under its own name.
+        file holds every weight under its own name. koretzky's folder or file too: `of_koretzky`.
+    heard : callable
+        Gives stereo fields to take statistics from, where koretzky's weights need some.
 
     Raises
     ------
@@ -40,6 +96,9 @@ def first_weights(source: Path) -> tuple[LiveConfig, dict[str, Tensor]]:
         return LiveConfig.from_dict(checkpoint["net"]), checkpoint["mean"]
     try:
         model = onnx.load(str(path))
+        if model.graph.name == "koretzky":
+            net = of_koretzky(unfold(path), heard())
+            return net.config, net.state_dict()
         sizes = next(entry.value for entry in model.metadata_props if entry.key == "net")
         config = LiveConfig.from_dict(json.loads(sizes))
         found = {i.name: torch.from_numpy(numpy_helper.to_array(i).astype(np.float32)) for i in model.graph.initializer}

@@ -24,7 +24,7 @@ from tests.separators import tiny
 from tests.separators.test_models import MODELS
 from tests.separators.test_models import NAMES as SHIPPED
 
-NETS = ["tiny", "stereo", *SHIPPED]
+NETS = ["tiny", "turns", "stereo", *SHIPPED]
 
 
 @njit
@@ -43,6 +43,9 @@ def make(tmp_path: Path) -> Callable[[str, int], tuple[Separator, StreamSpec]]:
             need(has_library, "onnxruntime is not installed, or without its C library")
         if name == "tiny":
             path = str(tiny.build(tmp_path / name, vad=True))
+        elif name == "turns":
+            tiny.edit(tiny.build(tmp_path / name), "lookahead = 0", "lookahead = 0\nturns = 3")
+            path = str(tmp_path / name)
         elif name == "stereo":
             path = str(tiny.build_stereo(tmp_path / name))
         elif name in SHIPPED:
@@ -103,6 +106,25 @@ def test_the_c_library_gives_the_same_bits_as_the_python_package(
     assert isinstance(other._net, Net)
     spectra = spectra_of(spec, 200)
     np.testing.assert_array_equal(run(separator, spectra, separator.process), run(other, spectra, other.process))
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_states_take_turns(tmp_path: Path, library: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    need(ort.library() is not None, "onnxruntime is not installed, or without its C library")
+    if not library:
+        monkeypatch.setattr(ort, "library", lambda: None)
+    folder = tiny.build(tmp_path, "previous")  # the mask is the input of the call before
+    tiny.edit(folder, "lookahead = 0", "lookahead = 0\nturns = 3")
+    separator = registry.create(str(folder), device="cpu")
+    separator.prepare(StreamSpec(48000, 1, tiny.HOP, tiny.WINDOW))
+    mask = np.zeros((1, tiny.WINDOW // 2 + 1), np.float32)
+    for _ in range(2):
+        found = []
+        for hop in range(11):
+            separator.process(np.full(mask.shape, (hop + 1) / 16, np.complex64), mask)
+            found.append(float(mask[0, 0]) * 16)
+        np.testing.assert_allclose(found, [0, 0, 0, *range(1, 9)], atol=1e-6)
+        separator.reset()
 
 
 def test_tensors_are_described_as_by_the_python_package() -> None:

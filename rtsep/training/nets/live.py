@@ -1,15 +1,16 @@
-"""live: a causal convolutional U-Net over folded bands with recurrent memory, masks for the middle and the side.
+"""live: koretzky's convolutions over the stereo field, a memory of seconds, and masks for the middle and the side.
 
-768 bins (up to 16.5 kHz at 44.1 kHz) become 64 rows: 32 of 6 bins, then 32 of 18, neighbouring bins folded into
-channels. Convolutions see the newest two frames and three rows; they halve the rows twice. In the middle a small GRU
-is shared by the 16 rows, and one global GRU sees them all. The way up adds what the way down had at each size. Two
-masks come out, for (L + R) / 2 and (L - R) / 2: a voice in the middle lets the whole side go.
+The trunk is `nets.koretzky.FrameNet`: frames 11.6 ms apart, four convolutions and two pools that make 25 frames one,
+a dense layer. Ours: middle, side and how they belong together as four input channels; a GRU after the dense layer,
+which adds to it what it remembers; two masks, for (L + R) / 2 and (L - R) / 2; and a small convolution that sees the
+newest three frames and the drawn masks, and corrects them bin by bin.
 
-Profiles of one family share the weights' shapes: `monitor` has half the hop, `karaoke` looks ahead by n frames. Then
-every map on the way across is kept back by n frames, so that the masks are made of the very frame that they are for,
-and only what the GRU has heard since then is new.
+One net for all profiles: it is trained on frames `GRID` samples apart. A stream with a hop of ``GRID / k`` runs k
+interleaved copies of it that share the weights, each on every k-th frame: a mask per hop, with the same context in
+seconds, and training costs the same whatever the hop. With a look-ahead of n hops the masks are those of the frame
+n hops ago.
 
-Shapes: B sequences, T frames, C channels, R rows; maps are (B, C, T, R), channels-last in memory.
+Shapes: B sequences, T frames, C channels, F = 513 bins; maps are (B, C, T, F), channels-last in memory.
 """
 
 from __future__ import annotations
@@ -21,33 +22,48 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rtsep.training import gru
+from rtsep.training.nets.koretzky import (
+    BINS,
+    CONTEXT,
+    FEATURE_MEAN,
+    FEATURE_SCALE,
+    LEAK,
+    SILENCE,
+    SequenceDropout,
+    tilt,
+)
 
-BINS = 768
 FEATURES = 4  # |mid|, |side|, and the two parts of their normalised product (`features.stereo_field`)
-LOW, HIGH, ROWS = 6, 18, 32  # bins of a low and of a high row; rows of each
-SPLIT = LOW * ROWS
-FEATURE_MEAN, FEATURE_SCALE = 3.0, 1.5  # of log1p(100 x / level)
+GRID = 512  # samples between the frames of one copy
+RECENT = 3  # frames that the last convolution sees
+WIDE = 5  # and bins
 
 
 @dataclass(frozen=True, slots=True)
 class LiveConfig:
     """Sizes of the net, its time grid and its level normalisation; saved in every checkpoint and exported file."""
 
-    channels: tuple[int, int, int] = (48, 64, 96)
-    row_units: int = 48
-    squeeze: int = 32  # channels of each row that the global GRU sees
-    units: int = 256
-    leak: float = 0.1
-    level_decay: float = 0.9975  # per 256 samples: 2.3 s at 44.1 kHz
+    channels: tuple[int, int, int, int] = (16, 16, 16, 16)
+    dense: int = 512
+    units: int = 192
+    local: int = 12
+    dropout_pool: float = 0.1
+    dropout_dense: float = 0.3
+    level_decay: float = 0.995  # per `GRID` samples: 2.3 s at 44.1 kHz
     level_floor: float = 1e-3
     compression: float = 100.0
     hop: int = 256
-    lookahead: int = 0  # frames: the mask given out is for the frame that came so many frames ago
+    lookahead: int = 0  # hops, a multiple of `apart`
 
     @property
-    def decay(self) -> float:
-        """Level decay per frame."""
-        return self.level_decay ** (self.hop / 256)
+    def apart(self) -> int:
+        """Copies that take turns: hops between two frames of one of them."""
+        return GRID // self.hop
+
+    @property
+    def ahead(self) -> int:
+        """Look-ahead in frames of one copy."""
+        return self.lookahead // self.apart
 
     def to_dict(self) -> dict[str, object]:
         """The plain form, for a checkpoint or a log."""
@@ -57,11 +73,6 @@ class LiveConfig:
     def from_dict(values: dict[str, object]) -> LiveConfig:
         """The inverse of `to_dict`."""
         return LiveConfig(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in values.items()})  # type: ignore[arg-type]
-
-
-def tilt(bins: int = BINS) -> Tensor:
-    """Fixed weight per bin: lifts the treble, which music holds 30 to 50 dB lower than the bass."""
-    return ((torch.arange(bins, dtype=torch.float32) + 4.0) / 64.0) ** 0.7
 
 
 def running_mean(x: Tensor, decay: float, block: int = 256) -> Tensor:
@@ -77,121 +88,83 @@ def running_mean(x: Tensor, decay: float, block: int = 256) -> Tensor:
     return torch.cat(out, 1) / (1 - decay ** torch.arange(1.0, x.shape[1] + 1, device=x.device))
 
 
-def kept_back(x: Tensor, frames: int, dim: int) -> Tensor:
-    """`x`, so many frames late along `dim`; zeros come first."""
-    if not frames:
-        return x
-    rest = x.shape[dim] - min(frames, x.shape[dim])
-    none = torch.zeros_like(x.narrow(dim, 0, x.shape[dim] - rest))
-    return torch.cat([none, x.narrow(dim, 0, rest)], dim)
-
-
-class Conv(nn.Module):
-    """Causal convolution over two frames and three rows, batch normalisation, leaky ReLU; `stride` in rows."""
-
-    def __init__(self, inputs: int, outputs: int, leak: float, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, (2, 3), (1, stride), bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-        self.leak = leak
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, R) to (B, C', T, R / stride); zeros before the first frame."""
-        return F.leaky_relu_(self.norm(self.conv(F.pad(x, (1, 1, 1, 0)))), self.leak)
-
-
-class Up(nn.Module):
-    """Twice the rows, by a product with 1 x 1 weights."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, 2 * outputs, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, R) to (B, C', T, 2 R)."""
-        x = self.conv(x).permute(0, 2, 3, 1)  # (B, T, R, 2 C'): as it lies in memory
-        return x.reshape(x.shape[0], x.shape[1], 2 * x.shape[2], -1).permute(0, 3, 1, 2)
-
-
-class Memory(nn.Module):
-    """The recurrent middle: a GRU shared by the rows, then one over all of them; both add to what they see."""
-
-    def __init__(self, channels: int, rows: int, config: LiveConfig) -> None:
-        super().__init__()
-        self.row = nn.GRU(channels, config.row_units)
-        self.row_out = nn.Linear(config.row_units, channels)
-        self.squeeze = nn.Linear(channels, config.squeeze)
-        self.all = nn.GRU(rows * config.squeeze, config.units)
-        self.all_out = nn.Linear(config.units, rows * channels)
-        self.lookahead = config.lookahead
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, R), unchanged in shape."""
-        b, c, t, r = x.shape
-        flat = x.permute(2, 0, 3, 1).reshape(t, b * r, c)
-        flat = flat + self.row_out(gru.run(self.row, flat))
-        seen = self.squeeze(flat).reshape(t, b, -1)
-        late = kept_back(flat, self.lookahead, 0)
-        out = (late.reshape(t, b, -1) + self.all_out(gru.run(self.all, seen))).reshape(t, b, r, c)
-        return out.permute(1, 3, 0, 2).contiguous(memory_format=torch.channels_last)
-
-
 class Live(nn.Module):
     """Features of the stereo field to masks of middle and side, frame by frame."""
 
     def __init__(self, config: LiveConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or LiveConfig()
-        first, second, third = c.channels
-        self.low = nn.Linear(FEATURES * LOW, first)
-        self.high = nn.Linear(FEATURES * HIGH, first)
-        self.place = nn.Parameter(torch.zeros(2 * ROWS, first))  # tells the rows apart
-        self.norm = nn.BatchNorm2d(first)
-        self.enter = Conv(first, first, c.leak)
-        self.down1 = Conv(first, second, c.leak, 2)
-        self.mid1 = Conv(second, second, c.leak)
-        self.down2 = Conv(second, third, c.leak, 2)
-        self.mid2 = Conv(third, third, c.leak)
-        self.memory = Memory(third, ROWS // 2, c)
-        self.deep = Conv(third, third, c.leak)
-        self.up2 = Up(third, second)
-        self.wide2 = Conv(second, second, c.leak)
-        self.up1 = Up(second, first)
-        self.wide1 = Conv(first, first, c.leak)
-        self.out_low = nn.Linear(first, 2 * LOW)
-        self.out_high = nn.Linear(first, 2 * HIGH)
+        sizes = (FEATURES, *c.channels)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=(0, 1), dilation=(1 if i < 2 else 3, 1))
+            for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in c.channels)
+        self.dense = nn.Linear(c.channels[-1] * (BINS // 9), c.dense)
+        self.norm_dense = nn.BatchNorm1d(c.dense)
+        self.memory = nn.GRU(c.dense, c.units)
+        self.recall = nn.Linear(c.units, c.dense)
+        self.out = nn.Linear(c.dense, 2 * BINS)
+        self.seen = nn.Conv2d(FEATURES, c.local, (RECENT, WIDE), padding=(0, WIDE // 2))
+        self.drawn = nn.Conv2d(2, c.local, (1, WIDE), padding=(0, WIDE // 2), bias=False)
+        self.norm_local = nn.BatchNorm2d(c.local)
+        self.touch = nn.Conv2d(c.local, 2, (1, WIDE), padding=(0, WIDE // 2))
+        self.drop = SequenceDropout(c.dropout_pool)
+        self.drop_dense = nn.Dropout(c.dropout_dense)
         self.register_buffer("tilt", tilt(), persistent=False)
-        for layer in (self.out_low, self.out_high):
-            nn.init.normal_(layer.weight, std=0.05)
-            nn.init.constant_(layer.bias, -1.0)
+        for layer in (*self.convs, self.dense):  # torch's own default shrinks the signal 25 times on the way
+            nn.init.kaiming_normal_(layer.weight, a=LEAK)
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.out.weight, std=0.3 / c.dense**0.5)
+        nn.init.constant_(self.out.bias, -1.0)
+        for last in (self.recall, self.touch):  # memory and correction begin with nothing to say
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
-    def normalise(self, field: Tensor) -> Tensor:
-        """Stereo field (B, T, 4, BINS) to features of the same shape that do not depend on the playing level."""
+    def features(self, field: Tensor) -> Tensor:
+        """Stereo field (B, T, 4, F) to maps (B, 4, T, F) that do not depend on the playing level."""
         c = self.config
         magnitude = field[:, :, :2] * self.tilt
-        level = running_mean(magnitude.square().sum(2).sqrt().mean(-1), c.decay) + c.level_floor
+        level = running_mean(magnitude.square().sum(2).sqrt().mean(-1), c.level_decay) + c.level_floor
         scaled = torch.log1p(magnitude * (c.compression / level)[..., None, None])
-        return torch.cat([(scaled - FEATURE_MEAN) / FEATURE_SCALE, field[:, :, 2:]], 2)
+        x = torch.cat([(scaled - FEATURE_MEAN) / FEATURE_SCALE, field[:, :, 2:]], 2)
+        return x.transpose(1, 2).contiguous(memory_format=torch.channels_last)
+
+    def trunk(self, x: Tensor) -> Tensor:
+        """Features (B, 4, T, F) to the dense layer (B, T - 24, dense)."""
+        x = F.leaky_relu_(self.norms[0](self.convs[0](x)), LEAK)
+        x = F.max_pool2d(self.convs[1](x), 3, stride=(1, 3))
+        x = self.drop(F.leaky_relu_(self.norms[1](x), LEAK))
+        x = F.leaky_relu_(self.norms[2](self.convs[2](x)), LEAK)
+        x = F.max_pool2d(self.convs[3](x), 3, stride=(1, 3), dilation=(3, 1))
+        x = self.drop(F.leaky_relu_(self.norms[3](x), LEAK))
+        x = self.dense(x.permute(0, 2, 3, 1).flatten(2))
+        return F.leaky_relu(self.norm_dense(x.transpose(1, 2)).transpose(1, 2), LEAK)
+
+    def masks(self, x: Tensor) -> Tensor:
+        """Features (B, 4, T, F) to logits (B, T - 24, 2, F)."""
+        hidden = self.drop_dense(self.trunk(x))
+        known = gru.run(self.memory, hidden.transpose(0, 1)).transpose(0, 1)
+        logits = self.out(hidden + self.recall(known)).unflatten(2, (2, BINS)).transpose(1, 2)
+        first, ahead = CONTEXT - RECENT, self.config.ahead
+        late = x[:, :, first - ahead : x.shape[2] - ahead]
+        local = F.leaky_relu_(self.norm_local(self.seen(late) + self.drawn(logits)), LEAK)
+        return (logits + self.touch(local)).transpose(1, 2)
 
     def forward(self, field: Tensor) -> Tensor:
-        """Stereo field (B, T, 4, BINS) to logits of the masks (B, T, 2, BINS), those of frame t - n at t."""
-        b, t = field.shape[:2]
-        x = self.normalise(field)
-        low = x[..., :SPLIT].reshape(b, t, FEATURES, ROWS, LOW).transpose(2, 3).reshape(b, t, ROWS, -1)
-        high = x[..., SPLIT:].reshape(b, t, FEATURES, ROWS, HIGH).transpose(2, 3).reshape(b, t, ROWS, -1)
-        x = (torch.cat([self.low(low), self.high(high)], 2) + self.place).permute(0, 3, 1, 2)
-        x0 = self.enter(F.leaky_relu_(self.norm(x), self.config.leak))
-        x1 = self.mid1(self.down1(x0))
-        x2 = self.mid2(self.down2(x1))
-        x = self.deep(self.memory(x2))
-        n = self.config.lookahead
-        x = self.wide2(self.up2(x) + kept_back(x1, n, 2))
-        x = (self.wide1(self.up1(x) + kept_back(x0, n, 2))).permute(0, 2, 3, 1)  # (B, T, R, C)
-        low = self.out_low(x[:, :, :ROWS]).reshape(b, t, ROWS, 2, LOW).transpose(2, 3).reshape(b, t, 2, -1)
-        high = self.out_high(x[:, :, ROWS:]).reshape(b, t, ROWS, 2, HIGH).transpose(2, 3).reshape(b, t, 2, -1)
-        return torch.cat([low, high], -1)
+        """Stereo field (B, T, 4, F) of frames `GRID` apart to logits (B, T - 24, 2, F).
+
+        Row t has heard the frames t .. t + 24; it is for the last of them, or for that `ahead` frames before.
+        """
+        return self.masks(self.features(field))
 
     @torch.no_grad()
     def infer(self, field: Tensor) -> Tensor:
-        """Masks (T, 2, BINS) of one whole stream of fields (T, 4, BINS)."""
-        return torch.sigmoid(self(field[None])[0].float())
+        """Masks (T, 2, F) of one whole stream of fields (T, 4, F), hop by hop."""
+        k, t = self.config.apart, len(field)
+        turns = F.pad(field, (0, 0, 0, 0, 0, -t % k)).unflatten(0, (-1, k)).transpose(0, 1)  # (k, T / k, 4, F)
+        x = self.features(turns)
+        past = x.new_zeros(k, FEATURES, CONTEXT - 1, x.shape[3])
+        past[:, :2] = SILENCE
+        x = torch.cat([past, x], 2).contiguous(memory_format=torch.channels_last)
+        return torch.sigmoid(self.masks(x).float()).transpose(0, 1).flatten(0, 1)[:t]
