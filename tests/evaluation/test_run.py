@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -193,6 +194,32 @@ def test_bad_songs_are_listed_and_the_others_scored(tmp_path: Path, capsys: pyte
         assert f"- {name}: {faults[name]}" in (out / "scores.md").read_text()
     assert results["summary"]["midside"]["songs"] == 1
     assert results["summary"]["midside"]["vocals"]["uSDR gain"] > 3
+
+
+def test_nothing_but_bad_songs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needed()
+    songs.write(tmp_path / "data" / "song" / "vocals.wav", songs.make(0, 1.0)[0])
+    assert main.main(["evaluate", str(tmp_path / "data"), "-s", "midside", "-o", str(tmp_path / "out"), "-q"]) == 2
+    assert capsys.readouterr().err.startswith("rtsep: song: accompaniment.* missing in")
+    assert "accompaniment.* missing" in (tmp_path / "out" / "scores.md").read_text()
+    assert "accompaniment.* missing" in (tmp_path / "out" / "report.html").read_text()
+    # A second run after the repair scores it.
+    songs.write_song(tmp_path / "data" / "song", 0, 1.0)
+    repaired = run.evaluate(tmp_path / "data", tmp_path / "out", ["midside"], metric_names=["usdr"], audio_songs=0)
+    assert tables.faults(repaired) == []
+
+
+def test_a_process_that_dies_costs_its_songs_only(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed()
+    monkeypatch.setattr(song, "run", _die)
+    results = run.evaluate(data, tmp_path, ["midside"], metric_names=["usdr"], audio_songs=0, jobs=2)
+    assert [fault.partition(":")[0] for _, fault in tables.faults(results)] == [
+        "a process ended unexpectedly (memory?)"
+    ] * 3
+
+
+def _die(job: song.Job) -> dict[str, Any]:
+    os._exit(1)
 
 
 @pytest.mark.parametrize(
