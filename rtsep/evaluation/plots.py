@@ -82,12 +82,13 @@ def _against(results: Results, score: str, fact: str, label: str, path: Path) ->
     for number, (name, x, y) in enumerate(points):
         axes.scatter([x], [y], s=60, color=_color(number), zorder=3)
         axes.annotate(name, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9)
-    for method, row in rows:
-        value = row["vocals"][score]
-        if method["kind"] != "separator" and value is not None:
+    bounds = [(method, row["vocals"][score]) for method, row in rows if method["kind"] != "separator"]
+    for number, (method, value) in enumerate(bounds):
+        if value is not None:
             axes.axhline(value, color="0.6", linewidth=1, linestyle="--" if method["kind"] == "ceiling" else ":")
+            place = (0.99 - 0.25 * (number % 4), value)  # ceilings lie close together: their names stand side by side
             axes.annotate(
-                method["label"], (0.995, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
+                method["label"], place, xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
             )
     if fact == "p50_ms":
         axes.set_xscale("log")
