@@ -23,15 +23,18 @@ Device = Literal["auto", "cpu", "cuda"]
 Flag = Annotated[bool, Parameter(negative=())]
 Separator = Annotated[str | None, Parameter(name=["--separator", "--model", "-s"], group=SEPARATION)]
 Profile = Annotated[Literal["live", "monitor", "karaoke"] | None, Parameter(group=SEPARATION)]
+Strength = Annotated[float | None, Parameter(group=SEPARATION)]
+Protect = Annotated[float | None, Parameter(group=SEPARATION)]
 Settings = Annotated[list[str] | None, Parameter(name="--set", negative=(), group=SEPARATION)]
 
 
-def settings(chosen: Config, texts: Sequence[str] | None) -> dict[str, str]:
-    """Parameters of the chosen separator: the configuration's, and over them those of ``--set NAME=VALUE``.
+def settings(chosen: Config, texts: Sequence[str] | None, **options: float | None) -> dict[str, str]:
+    """Parameters of the chosen separator: the configuration's, over them `options`, then those of ``--set NAME=VALUE``.
 
     `UsageError` if a text is not of that form; the separator itself checks names and values.
     """
     pairs = {name: str(value) for name, value in chosen.separators.get(chosen.stream.separator or "", {}).items()}
+    pairs |= {name: str(value) for name, value in options.items() if value is not None}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):

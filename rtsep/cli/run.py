@@ -16,8 +16,10 @@ from rtsep.cli.options import (
     SOUND,
     Device,
     Profile,
+    Protect,
     Separator,
     Settings,
+    Strength,
     settings,
     with_separator,
 )
@@ -55,6 +57,8 @@ def run(
     samplerate: Annotated[int | None, Parameter(group=SOUND)] = None,
     blocksize: Annotated[int | None, Parameter(group=SOUND)] = None,
     separator: Separator = None,
+    strength: Strength = None,
+    protect: Protect = None,
     set_: Settings = None,
     profile: Profile = None,
     hop: Annotated[int | None, Parameter(group=SEPARATION)] = None,
@@ -105,6 +109,11 @@ def run(
     separator
         A name from `rtsep models`, a model folder, or auto: the largest
         model of the profile that this machine is fast enough for.
+    strength
+        How hard to separate: above 1 doubtful sound goes to the voice, below 1
+        to the music.
+    protect
+        0 to 1: smoother vocals with less musical noise, separated less.
     set_
         NAME=VALUE: a parameter, as listed by `rtsep models NAME`.
     profile
@@ -173,7 +182,9 @@ def run(
     if stats is not None:
         _check_stats(stats, chosen.record.overwrite)
     chosen, why = with_separator(chosen)
-    return _play(chosen, settings(chosen, set_), duration, stats, why, quiet=quiet, json=json)
+    return _play(
+        chosen, settings(chosen, set_, strength=strength, protect=protect), duration, stats, why, quiet=quiet, json=json
+    )
 
 
 def _check_stats(path: Path, overwrite: bool) -> None:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from rtsep.cli.options import FILES, SEPARATION, Device, Profile, Separator, Settings, settings, with_separator
+from rtsep.cli.options import (
+    FILES,
+    SEPARATION,
+    Device,
+    Profile,
+    Protect,
+    Separator,
+    Settings,
+    Strength,
+    settings,
+    with_separator,
+)
 from rtsep.errors import RtsepError, UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +54,8 @@ def separate(
     format: Annotated[Literal["wav", "flac"], Parameter(group=FILES)] = "wav",
     overwrite: Annotated[bool, Parameter(negative=(), show_default=False, group=FILES)] = False,
     separator: Separator = None,
+    strength: Strength = None,
+    protect: Protect = None,
     set_: Settings = None,
     profile: Profile = None,
     hop: Annotated[int | None, Parameter(group=SEPARATION)] = None,
@@ -73,6 +86,11 @@ def separate(
     separator
         A name from `rtsep models`, a model folder, or auto: the largest
         model of the profile that this machine is fast enough for.
+    strength
+        How hard to separate: above 1 doubtful sound goes to the voice, below 1
+        to the music.
+    protect
+        0 to 1: smoother vocals with less musical noise, separated less.
     set_
         NAME=VALUE: a parameter, as listed by `rtsep models NAME`.
     profile
@@ -96,7 +114,7 @@ def separate(
     )
     songs = find_songs(inputs)
     chosen, note = with_separator(chosen)
-    params = settings(chosen, set_)
+    params = settings(chosen, set_, strength=strength, protect=protect)
     if note and not quiet:
         print(note, file=sys.stderr)
     first: RtsepError | None = None

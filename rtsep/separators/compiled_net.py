@@ -9,7 +9,7 @@ from numba import carray, cfunc, njit, types
 from numpy.typing import NDArray
 
 from rtsep.native import call, double_pointer, float_pointer, int_pointer
-from rtsep.separators.base import Compiled, Parameters
+from rtsep.separators.base import Compiled, Mask, Parameters
 from rtsep.separators.features import Feature, hold_mask, write_features
 from rtsep.separators.gate import Gate, gate_step
 from rtsep.separators.kernels import ramp, separate_signature
@@ -27,7 +27,7 @@ _WORDS = _BINDINGS + 2 * MOST_TURNS
 MEMORY = np.dtype(
     [
         *((name, np.int64) for name in ("channels", "bins", "net", "feature", "input_rows", "mask_rows", "net_bins")),
-        *((name, np.int64) for name in ("input", "mask", "vad", "params", "params_count", "gate")),
+        *((name, np.int64) for name in ("input", "mask", "held", "vad", "params", "params_count", "gate")),
         ("hop_ms", np.float64),
     ]
 )
@@ -64,9 +64,10 @@ def separate(memory, spectrum, mask):
     gain = 1.0
     if m.vad != 0:
         voice = carray(float_pointer(m.vad), 1)[0]
-        gain = voice_gain(carray(double_pointer(m.gate), 1), voice, values[3:], m.hop_ms)
+        gain = voice_gain(carray(double_pointer(m.gate), 1), voice, values[4:], m.hop_ms)
     net_mask = carray(float_pointer(m.mask), (m.mask_rows, m.net_bins))
-    hold_mask(net_mask, gain, values[1], values[2], values[0], carray(mask, (m.channels, m.bins)))
+    held = carray(float_pointer(m.held), (m.mask_rows, m.net_bins))
+    hold_mask(net_mask, gain, values[:4], m.hop_ms, held, carray(mask, (m.channels, m.bins)))
     return 0
 
 
@@ -136,8 +137,8 @@ class CompiledNet:
             self.run()
         self.reset()
 
-    def compiled(self, spec: StreamSpec, params: Parameters, gate: Gate) -> Compiled:
-        """Give the C function that runs this net for a stream, with these parameters and this gate."""
+    def compiled(self, spec: StreamSpec, params: Parameters, gate: Gate, held: Mask) -> Compiled:
+        """Give the C function that runs this net for a stream, with these parameters, this gate and smoothed mask."""
         memory = np.zeros(1, MEMORY)
         facts = {
             "channels": spec.channels,
@@ -149,6 +150,7 @@ class CompiledNet:
             "net_bins": self.input.shape[1],
             "input": self.input.ctypes.data,
             "mask": self.mask.ctypes.data,
+            "held": held.ctypes.data,
             "vad": 0 if self.vad is None else self.vad.ctypes.data,
             "params": params.state.ctypes.data,
             "params_count": params.state.shape[1],
@@ -157,4 +159,4 @@ class CompiledNet:
         }
         for name, value in facts.items():
             memory[name] = value
-        return Compiled(separate.address, memory.ctypes.data, (memory, self, params, gate), self._message)
+        return Compiled(separate.address, memory.ctypes.data, (memory, self, params, gate, held), self._message)

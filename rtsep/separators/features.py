@@ -21,6 +21,10 @@ from rtsep.separators.base import Mask, Spectrum
 from rtsep.separators.kernels import strengthen
 
 Tensor = NDArray[np.float32]
+Values = NDArray[np.float64]
+
+#: Time constant of the smoothing, and least share of a bin that the vocals get, where a mask is fully protected.
+SMOOTH_MS, FLOOR = 40.0, 0.03
 
 
 class Feature(Protocol):
@@ -42,7 +46,7 @@ class Feature(Protocol):
     def write(self, spectrum: Spectrum, tensor: Tensor) -> None:
         """Write the net's input for a spectrum of shape (channels, bins)."""
 
-    def spread(self, tensor: Tensor, gain: float, binary: float, threshold: float, strength: float, mask: Mask) -> None:
+    def spread(self, tensor: Tensor, gain: float, shape: Values, hop_ms: float, held: Mask, mask: Mask) -> None:
         """Write `mask`, of shape (channels, bins), from the net's.
 
         Parameters
@@ -51,13 +55,14 @@ class Feature(Protocol):
             The net's mask.
         gain : float
             Factor on all of it, 0 to 1.
-        binary : float
-            Cross-fade from the soft mask (0) to the binary one (1), which is 1 where the net's mask is above
-            `threshold`.
-        threshold : float
-            Of the binary mask.
-        strength : float
-            The soft mask is taken to the power of ``1 / strength``.
+        shape : ndarray of float64
+            Strength: the soft mask is taken to the power of ``1 / strength``. Binary: cross-fade from the soft mask
+            (0) to the binary one (1), which is 1 where the net's mask is above the threshold. Threshold. Protect: how
+            far the mask is smoothed in time, and kept from closing wholly, 0 to 1.
+        hop_ms : float
+            Length of a hop.
+        held : ndarray, shape of `tensor`
+            The smoothed mask, from call to call; zeros at first.
         mask : ndarray
             To be filled; NaN of the net stay NaN.
         """
@@ -79,9 +84,9 @@ class MidMagnitude:
         """See `Feature`."""
         mid_magnitude(spectrum, tensor)
 
-    def spread(self, tensor: Tensor, gain: float, binary: float, threshold: float, strength: float, mask: Mask) -> None:
+    def spread(self, tensor: Tensor, gain: float, shape: Values, hop_ms: float, held: Mask, mask: Mask) -> None:
         """See `Feature`."""
-        hold_mask(tensor, gain, binary, threshold, strength, mask)
+        hold_mask(tensor, gain, shape, hop_ms, held, mask)
 
 
 class StereoField:
@@ -102,9 +107,9 @@ class StereoField:
         """See `Feature`."""
         stereo_field(spectrum, tensor)
 
-    def spread(self, tensor: Tensor, gain: float, binary: float, threshold: float, strength: float, mask: Mask) -> None:
+    def spread(self, tensor: Tensor, gain: float, shape: Values, hop_ms: float, held: Mask, mask: Mask) -> None:
         """See `Feature`."""
-        hold_mask(tensor, gain, binary, threshold, strength, mask)
+        hold_mask(tensor, gain, shape, hop_ms, held, mask)
 
 
 _STEREO_FIELD = StereoField.code
@@ -162,12 +167,14 @@ def write_features(code, spectrum, tensor):
         mid_magnitude(spectrum, tensor)
 
 
-@njit("void(float32[:, ::1], float64, float64, float64, float64, float32[:, ::1])", cache=True, nogil=True)
-def hold_mask(tensor, gain, binary, threshold, strength, mask):
-    """The net's mask, shaped and gated, one row for all channels or one for each; bins above the net's hold its
-    highest one.
+@njit("void(float32[:, ::1], float64, float64[::1], float64, float32[:, ::1], float32[:, ::1])", cache=True, nogil=True)
+def hold_mask(tensor, gain, shape, hop_ms, held, mask):
+    """The net's mask, shaped, smoothed and gated, one row for all channels or one for each; bins above the net's hold
+    its highest one.
     """
     rows, bins = tensor.shape
+    strength, binary, threshold, protect = shape
+    keep, floor = protect * np.exp(-hop_ms / SMOOTH_MS), protect * FLOOR
     for channel in range(mask.shape[0]):
         if channel >= rows:
             mask[channel] = mask[0]
@@ -183,5 +190,9 @@ def hold_mask(tensor, gain, binary, threshold, strength, mask):
                 share = (1.0 - binary) * strengthen(net, strength)
                 if binary > 0.0 and net > threshold:
                     share += binary
-                share *= gain
+                if share == share:  # NaN is passed on and does not stay
+                    if keep > 0.0:
+                        share += keep * (held[channel, k] - share)
+                    held[channel, k] = share
+                share = (floor + (1.0 - floor) * share) * gain
             mask[channel, k] = share

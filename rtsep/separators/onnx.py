@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from rtsep.errors import ModelError, UsageError, nearest
 from rtsep.separators import features, manifest
 from rtsep.separators.base import Compiled, Mask, Param, Parameters, Separator, Spectrum
@@ -22,6 +24,14 @@ MASK_PARAMS = (
     STRENGTH,
     Param("binary", "switch", 0.0, 1.0, 0.0, "on: a bin is wholly voice or wholly music; off: the net's soft mask"),
     Param("threshold", "", 0.0, 1.0, 0.5, "mask from which a bin is voice where binary is on; higher takes less"),
+    Param(
+        "protect",
+        "",
+        0.0,
+        1.0,
+        0.0,
+        "smooths the mask in time and keeps it from closing wholly: higher has less musical noise and separates less",
+    ),
 )
 VAD_PARAMS = (
     Param("vad_gate", "switch", 0.0, 1.0, 1.0, "on: nothing is taken as voice while the net hears nobody sing"),
@@ -81,6 +91,7 @@ class OnnxSeparator(Separator):
                 f"{self.manifest.features.kind} has one"
             )
         self._gate = Gate()
+        self._held = np.zeros(self._feature.mask_shape, np.float32)
         self._net: Net | CompiledNet | None = None
         #: Where the net runs, ``"cpu"`` or ``"cuda"``; known after `prepare`.
         self.runs_on = "cpu"
@@ -149,24 +160,26 @@ class OnnxSeparator(Separator):
         self.params.ramp()
         self._feature.write(spectrum, net.input)
         net.run()
-        strength, binary, threshold = self.params.values[:3]
-        self._feature.spread(net.mask, self._gain(net), binary, threshold, strength, mask)
+        shape = self.params.values[: len(MASK_PARAMS)]
+        self._feature.spread(net.mask, self._gain(net), shape, self._spec.hop_ms, self._held, mask)
 
     def _gain(self, net: Net | CompiledNet) -> float:
         """Gain of the voice gate for this hop."""
         if net.vad is None:
             return 1.0
-        return float(voice_gain(self._gate.state, float(net.vad[0, 0]), self.params.values[3:], self._spec.hop_ms))
+        values = self.params.values[len(MASK_PARAMS) :]
+        return float(voice_gain(self._gate.state, float(net.vad[0, 0]), values, self._spec.hop_ms))
 
     def reset(self) -> None:
         """Zero the net's state, close the gate and jump to the wanted parameters."""
         if self._net is not None:
             self._net.reset()
         self._gate.reset()
+        self._held.fill(0.0)
         self.params.settle()
 
     def compiled(self) -> Compiled | None:
         """Give the net as a C function; None on CUDA, and where ONNX Runtime has no C library."""
         if not isinstance(self._net, CompiledNet):
             return None
-        return self._net.compiled(self._spec, self.params, self._gate)
+        return self._net.compiled(self._spec, self.params, self._gate, self._held)

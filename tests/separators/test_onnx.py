@@ -116,7 +116,7 @@ def test_nan_stays_in_the_mask_and_leaves_with_reset(tmp_path: Path) -> None:
     assert np.isfinite(run(separator, plain)).all()
     assert np.isnan(run(separator, plain + 1)).any()
     assert np.isnan(run(separator, plain)).any(), "the net's state holds NaN by now"
-    for name in ("binary", "strength"):
+    for name in ("binary", "strength", "protect"):
         separator.params.set(name, 1)
         separator.params.settle()
         assert np.isnan(run(separator, plain)).any()
@@ -171,6 +171,23 @@ def test_binary_and_strength(tmp_path: Path) -> None:
     separator.params.set("threshold", 0.3)
     separator.reset()
     np.testing.assert_array_equal(run(separator, spectra), soft > 0.3)
+
+
+def test_protect_smooths_the_mask_and_keeps_it_open(tmp_path: Path) -> None:
+    separator = opened(tiny.build(tmp_path, "previous"))
+    loud = np.full((200, 2, tiny.WINDOW // 2 + 1), 1.0, np.complex64)
+    sound = np.concatenate([loud, 0 * loud])
+    separator.params.set("protect", 0.5)
+    separator.reset()
+    found = run(separator, sound)[:, 0, 0]
+    keep, floor, wanted, held = 0.5 * np.exp(-SPEC.hop_ms / 40), 0.5 * 0.03, [], 0.0
+    for hop in range(400):
+        held += (1 - keep) * (float(0 < hop <= 200) - held)
+        wanted.append(floor + (1 - floor) * held)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    separator.params.set("protect", 0)
+    separator.reset()
+    np.testing.assert_array_equal(run(separator, sound)[:, 0, 0], (np.arange(400) > 0) & (np.arange(400) <= 200))
 
 
 def test_defaults_of_the_manifest(tmp_path: Path) -> None:
