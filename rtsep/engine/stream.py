@@ -144,12 +144,18 @@ class Stream:
         self._drift = Drift(input_rate, rate, hop, target) if own_clock else None
 
         hop_device = int(np.ceil(hop * to_device))
+        way = (hop + separator.latency) * to_device
+        if self._convert_out and not self._convert_in:
+            # A little later, so that hop and look-ahead are a whole number of the device's frames, as printed.
+            self._convert_out.push(
+                np.zeros((round((np.ceil(way) - way) / to_device), self.channels), np.float32), to_device
+            )
         resampler_frames = 0
         if self._convert_out or (self._convert_in and not own_clock):
             resampler_frames = int(np.ceil(delay_in * device_rate / input_rate + delay_out * to_device)) + 4
         self.budget = Budget(
             overlap_frames=hop_device,
-            lookahead_frames=int(np.ceil(separator.latency * to_device)),
+            lookahead_frames=int(np.ceil(way)) - hop_device,
             output_frames=output_fill(
                 driver.blocksize, hop_device, device_rate, separator.work_ms, driver.variable or to_device != 1.0
             ),
