@@ -93,9 +93,9 @@ def cost(separator: Separator) -> dict[str, float]:
 
 def ceilings(found: Iterable[Song]) -> dict[str, list[dict[str, Any]]]:
     """Scores of the ideal ratio mask at the hop of each profile."""
-    rows: dict[str, list[dict[str, Any]]] = {f"IRM, hop {hop}": [] for hop in PROFILES.values()}
+    rows: dict[str, list[dict[str, Any]]] = {f"IRM, hop {hop}": [] for hop in dict.fromkeys(PROFILES.values())}
     for song in found:
-        for hop in PROFILES.values():
+        for hop in dict.fromkeys(PROFILES.values()):
             oracle = Oracle("irm", song.vocals, song.accompaniment)
             oracle.required_hop = lambda rate, hop=hop: hop  # type: ignore[method-assign, misc]
             rows[f"IRM, hop {hop}"].append(measure(song, oracle))

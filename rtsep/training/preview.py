@@ -49,7 +49,7 @@ def _drawing(say: Callable[[str], None]) -> Callable[[Floats, Path], None] | Non
 
 
 def _spectrogram(sound: Floats, path: Path) -> None:
-    """Levels of left and right (2, samples) over time and frequency, dB."""
+    """Levels of left and right (2, samples) over time and frequency, dB under the loudest."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6), layout="constrained")
@@ -57,8 +57,9 @@ def _spectrogram(sound: Floats, path: Path) -> None:
     extent = (0, sound.shape[1] / STREAM_RATE, 0, STREAM_RATE / 2000)
     frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW, axis=1)[:, :: WINDOW // 4]
     levels = 20 * np.log10(np.abs(np.fft.rfft(frames * np.hanning(WINDOW))) / (WINDOW / 4) + 1e-6)
+    levels -= levels.max()
     for side, axis, level in zip(("left", "right"), axes, levels, strict=True):
-        image = axis.imshow(level.T, origin="lower", aspect="auto", extent=extent, vmin=-100, vmax=0)
+        image = axis.imshow(level.T, origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0)
         axis.set(title=side, ylabel="kHz")
     axes[1].set(xlabel="s")
     figure.colorbar(image, ax=axes, label="dB")

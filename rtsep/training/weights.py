@@ -104,6 +104,8 @@ def first_weights(source: Path, heard: Callable[[], Iterable[Tensor]] = tuple) -
         found = {i.name: torch.from_numpy(numpy_helper.to_array(i).astype(np.float32)) for i in model.graph.initializer}
     except Exception as error:  # whatever the parser meets in a foreign file
         raise UsageError(f"{path} is not a model that `rtsep export` made of a live net: {error}") from error
+    if any(name.endswith("_quantized") for name in found):
+        raise UsageError(f"{path} is stored as int8: begin with its checkpoint, or with a float32 or float16 file")
     blank = Live(config).state_dict()
     missing = [name for name in blank if name not in found and not name.endswith("num_batches_tracked")]
     if missing:

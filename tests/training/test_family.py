@@ -225,6 +225,18 @@ def test_float16_takes_half_the_room(corpus_folder: Path, cache_folder: Path, tm
     assert half.stat().st_size < 0.53 * wide.stat().st_size
 
 
+def test_int8_is_near_and_no_beginning(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    pytest.importorskip("onnxruntime")
+    none, sizes = replace(SHORT, steps=0), LiveConfig(lookahead=2)
+    last = _train("karaoke", corpus_folder, cache_folder, tmp_path / "run", sizes=sizes, config=none)
+    said: list[str] = []
+    folder = export(last, tmp_path / "model", storage="int8", say=said.append)
+    assert [line.split(":")[0] for line in said] == ["ONNX = torch", "stream = offline"]
+    assert (folder / "model.onnx").stat().st_size < 2_500_000
+    with pytest.raises(UsageError, match="stored as int8"):
+        first_weights(folder)
+
+
 def test_a_stream_that_is_not_torch_is_refused(
     corpus_folder: Path, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -269,5 +281,5 @@ def test_wrong_options_are_said(
 
 def test_a_wrong_storage_is_said(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
     last = _train("live", corpus_folder, cache_folder, tmp_path, sizes=SMALL, config=replace(SHORT, steps=0))
-    with pytest.raises(UsageError, match="float32 or float16"):
+    with pytest.raises(UsageError, match="float32 or float16 or int8"):
         export(last, tmp_path / "model", storage="int4")
