@@ -23,7 +23,7 @@ from benchmarks._page import Page, Row, Table, parser, program
 from rtsep.errors import RtsepError, UsageError
 
 RTSEP = (sys.executable, "-m", "rtsep")
-SEPARATORS = ("passthrough", "midside", "koretzky")
+SEPARATORS = ("passthrough", "midside", "live", "monitor", "karaoke", "koretzky")
 TIMES = {
     "what": "what",
     "median_s": "median, s",
@@ -39,7 +39,7 @@ def run_help() -> None:
     subprocess.run([*RTSEP, "--help"], stdout=subprocess.DEVNULL, check=True)
 
 
-def first_sound(separator: str = "koretzky") -> None:
+def first_sound(separator: str = "live") -> None:
     """Start a stream to standard output, wait for the first sample that is not zero, and end it."""
     command = [*RTSEP, "--input", "test:sine", "--output", "-:float32", "--separator", separator, "--quiet"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
@@ -88,7 +88,7 @@ def measure(chosen: argparse.Namespace) -> Page:
     repeat, seconds = (1, 1.0) if chosen.quick else (chosen.repeat, 5.0)
     if repeat < 1:
         raise UsageError("--repeat must be at least 1")
-    times = [timed("help", run_help, repeat), timed("first sound, koretzky", first_sound, repeat)]
+    times = [timed("help", run_help, repeat), timed("first sound, live", first_sound, repeat)]
     sizes = [memory(name, seconds) for name in SEPARATORS]
     page = Page(
         "startup",

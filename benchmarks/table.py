@@ -21,9 +21,9 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 NEEDED = ("hotpath", "latency", "startup", "stress")
 #: Heading, separator, hop and the device's period of each column.
 COLUMNS = (
-    ("midside, monitor", "midside", 128, 128),
-    ("midside, live", "midside", 256, 128),
-    ("koretzky", "koretzky", 512, 256),
+    ("monitor", "monitor", 128, 128),
+    ("live", "live", 256, 128),
+    ("karaoke", "karaoke", 256, 128),
 )
 _RATE = 44100
 
@@ -54,7 +54,7 @@ def markdown(pages: Pages) -> str:
     """The table and what stands under it."""
     rows: dict[str, list[str]] = {}
     for _, separator, hop, blocksize in COLUMNS:
-        latency = find(pages, "latency", "JACK", samplerate=_RATE, blocksize=blocksize, hop=hop)
+        latency = find(pages, "latency", "JACK", samplerate=_RATE, blocksize=blocksize, separator=separator)
         live = find(pages, "hotpath", "Cost of one hop, live", separator=separator, hop=hop)
         memory = find(pages, "startup", "Memory", separator=separator)
         frames = latency["measured_frames"]

@@ -17,8 +17,9 @@ from rtsep.separators.session import Net, open_net
 from rtsep.spec import StreamSpec
 
 DEVICES = ("auto", "cpu", "cuda")
-#: A net takes about a millisecond when it runs once a hop, now and then two.
-WORK_MS = 4.0
+#: A net takes about a millisecond when it runs once a hop, now and then two; longer where it needs the interpreter's
+#: lock, which other threads may hold.
+WORK_MS, LOCKED_WORK_MS = 2.5, 4.0
 
 MASK_PARAMS = (
     STRENGTH,
@@ -81,7 +82,7 @@ class OnnxSeparator(Separator):
         super().__init__()
         self._has_vad = self.manifest.tensors.vad is not None
         self.params = Parameters(self._with_defaults(MASK_PARAMS + (VAD_PARAMS if self._has_vad else ())))
-        self.work_ms = WORK_MS
+        self.work_ms = LOCKED_WORK_MS
         self._device = device
         self._cuda_graph = cuda_graph
         self._feature = features.make(self.manifest.features.kind, self.manifest.features.bins)
@@ -146,6 +147,7 @@ class OnnxSeparator(Separator):
             data = manifest.read_file(self.folder, self.manifest)
             self._net = open_net(self.manifest, data, self._feature, self._device, self._cuda_graph, self.notes)
             self.runs_on = self._net.device
+            self.work_ms = WORK_MS if isinstance(self._net, CompiledNet) else LOCKED_WORK_MS
         self._spec = spec
         self.params.prepare(spec.hop_ms)
         self.reset()
