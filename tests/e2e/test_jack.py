@@ -51,15 +51,15 @@ def session(separator: str, **more) -> Session:  # type: ignore[no-untyped-def]
     return Session(SessionOptions(input="jack", output="jack", separator=separator, **more))
 
 
-def clicks(samplerate: int) -> Sound:
+def clicks(samplerate: int, apart: int) -> Sound:
     sound = np.zeros((2, samplerate // 2), np.float32)
-    sound[:, 1000::3001] = 0.5
+    sound[:, 1000::apart] = 0.5
     return sound
 
 
-def measured(server: JackServer, rate: int) -> list[int]:
+def measured(server: JackServer, rate: int, apart: int = 3001) -> list[int]:
     """Distance in frames from each click in to its click out, through rtsep's ports."""
-    sound = clicks(rate)
+    sound = clicks(rate, apart)
     for _ in range(3):
         with Probe(sound, 2, server.name) as probe:
             probe.connect(INS, OUTS)
@@ -67,7 +67,7 @@ def measured(server: JackServer, rate: int) -> list[int]:
             if probe.skipped == 0:
                 break
     sent = np.flatnonzero(sound[0])
-    return [int(np.argmax(np.abs(heard[0, at : at + 3001]))) for at in sent if at + 3001 <= heard.shape[1]]
+    return [int(np.argmax(np.abs(heard[0, at : at + apart]))) for at in sent if at + apart <= heard.shape[1]]
 
 
 @pytest.mark.parametrize("block", [64, 128, 256, 1024])
@@ -85,12 +85,20 @@ def test_a_click_comes_after_the_printed_latency(server_44k: JackServer, block: 
 
 
 @pytest.mark.parametrize("block", [64, 128, 256, 1024])
-def test_latency_of_koretzky(server_48k: JackServer, block: int) -> None:
-    with with_block(server_48k, block), session("koretzky") as running_session:
+@pytest.mark.parametrize(("net", "hop"), [("koretzky", 512), ("live", 256), ("monitor", 128)])
+def test_latency_of_the_nets(server_48k: JackServer, net: str, hop: int, block: int) -> None:
+    with with_block(server_48k, block), session(net) as running_session:
         told = running_session.snapshot().latency_frames
         assert set(measured(server_48k, server_48k.rate)) == {told}
-    # A net gets 4 ms (192 frames) for a hop: shorter periods are made up to that.
-    assert told == {64: 1024 + 128, 128: 1024 + 128, 256: 1024, 1024: 1024 + 1024 - 512}[block]
+    # A net gets 2.5 ms (120 frames) for a hop: shorter periods are made up to that.
+    assert told == 2 * hop + max(0, block - hop) + (64 if block == 64 else 0)
+
+
+def test_latency_of_a_net_that_looks_ahead(server_44k: JackServer) -> None:
+    with with_block(server_44k, 256), session("karaoke") as running_session:
+        told = running_session.snapshot().latency_frames
+        assert set(measured(server_44k, server_44k.rate, 5003)) == {told}
+    assert told == 512 + 12 * 256 <= 0.093 * 44100
 
 
 def test_latency_printed_by_the_command(server_44k: JackServer) -> None:
@@ -158,7 +166,7 @@ def test_recording_in_freewheel_is_whole(server_48k: JackServer, tmp_path: Path)
 
 def test_ports_by_name(server_48k: JackServer) -> None:
     """From one port of a client to one port of another, and nowhere else."""
-    sound = clicks(48000)
+    sound = clicks(48000, 3001)
     with Probe(sound, 2, server_48k.name) as probe:
         arguments = ("--input", "jack:player:out_2", "--output", "jack:recorder:in_1", "--separator", "passthrough")
         with running(*arguments, env=server_48k.env) as program:
