@@ -140,27 +140,24 @@ def page(rows: dict[str, list[dict[str, Any]]], costs: dict[str, dict[str, float
 
 
 def plot(rows: dict[str, list[dict[str, Any]]], costs: dict[str, dict[str, float]], path: Path) -> None:
-    """Vocals gain of each kind of song against latency, and against the cost of a hop."""
+    """Vocals gain against latency and against the cost of a hop, each kind of song by itself."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    for axis, key, label in zip(
-        axes, ("latency_ms", "p50_ms"), ("latency, ms", "median cost of a hop, ms"), strict=True
-    ):
-        for marker, kind in zip("os^", kinds_of(rows), strict=False):
-            found = [(of[key], mean_of(rows[name], kind)["vocals_gain"], name) for name, of in costs.items()]
-            axis.plot([x for x, _, _ in found], [y for _, y, _ in found], marker, label=kind, alpha=0.8)
-            if kind == kinds_of(rows)[0]:
-                for x, y, name in found:
-                    axis.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
-        axis.set_xlabel(label)
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("vocals, gain over the mixture, dB")
-    axes[1].set_xscale("log")
-    axes[1].legend(title="songs", fontsize=8)
+    kinds, labels = kinds_of(rows), {"latency_ms": "latency, ms", "p50_ms": "median cost of a hop, ms"}
+    figure, axes = pyplot.subplots(len(kinds), 2, figsize=(10, 3.2 * len(kinds)), squeeze=False, layout="constrained")
+    for kind, row in zip(kinds, axes, strict=True):
+        for axis, (key, label) in zip(row, labels.items(), strict=True):
+            for name, of in costs.items():
+                place = of[key], mean_of(rows[name], kind)["vocals_gain"]
+                axis.plot(*place, "o", color="C0", alpha=0.8)
+                axis.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+            axis.set(xlabel=label, title=f"{kind} songs", xscale="log")
+            axis.margins(0.15)
+            axis.grid(alpha=0.3)
+        row[0].set_ylabel("vocals, gain, dB")
     figure.savefig(path, dpi=110)
 
 
