@@ -52,7 +52,7 @@ def aligned(size: int, dtype: type) -> NDArray:
 
 
 @lru_cache(maxsize=8)
-def _plans(window: int) -> tuple[int, int]:
+def plans(window: int) -> tuple[int, int]:
     """Addresses of the forward and inverse plan of a real transform of `window` points, kept for the life of the
     process.
     """
@@ -64,6 +64,18 @@ def _plans(window: int) -> tuple[int, int]:
         plan.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint]
         made.append(plan(window, first.ctypes.data, second.ctypes.data, _ESTIMATE))
     return made[0], made[1]
+
+
+@njit(nogil=True, cache=True)
+def forward(plan, frame, bins):
+    """Spectrum `bins` of the real `frame`, both made by `aligned`, with the forward plan of their size."""
+    _forward(plan, frame.ctypes.data, bins.ctypes.data)
+
+
+@njit(nogil=True, cache=True)
+def inverse(plan, bins, frame):
+    """Real `frame`, times its length, of the spectrum `bins`, which is lost; the inverse of `forward`."""
+    _inverse(plan, bins.ctypes.data, frame.ctypes.data)
 
 
 @njit(nogil=True, cache=True)
@@ -123,7 +135,7 @@ class Stft:
     def __init__(self, spec: StreamSpec, history: int = 0) -> None:
         analysis, synthesis = asymmetric_pair(spec.window, spec.hop)
         self.spec = spec
-        self.forward_plan, self.inverse_plan = _plans(spec.window)
+        self.forward_plan, self.inverse_plan = plans(spec.window)
         self.analysis_window = analysis.astype(np.float32)
         self.synthesis_window = (synthesis[-2 * spec.hop :] / spec.window).astype(np.float32)
         self.frame: NDArray[np.float32] = aligned(spec.window, np.float32)

@@ -45,6 +45,10 @@ BUILT_IN: dict[str, tuple[str, str]] = {
         "rtsep.separators.ica:Ica",
         "the voice is one of two independent sounds in left and right (stereo; no net)",
     ),
+    "invert": (
+        "rtsep.separators.invert:Invert",
+        "the voice is what is left of a known instrumental: invert:FILE (no net)",
+    ),
     "repet": ("rtsep.separators.repet:Repet", "the voice is what does not repeat within the last seconds (no net)"),
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from rtsep.separators import registry
 from rtsep.separators.base import RAMP_MS, Separator
@@ -28,6 +29,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[int], tupl
         path = request.param
         if path == "tiny":
             path = str(tiny.build(tmp_path / "tiny", vad=True))
+        elif path == "invert":
+            soundfile.write(tmp_path / "band.wav", np.random.default_rng(1).uniform(-0.5, 0.5, 9600), 48000)
+            path = f"invert:{tmp_path / 'band.wav'}"
         separator = registry.create(path, device="cpu")
         separator.prepare(spec)
         return separator, spec
