@@ -19,7 +19,7 @@ from tests.e2e.programs import running, wait_for
 from tests.e2e.servers import Server, pipewire_session, pulse_server
 from tests.e2e.sound import Sound, align, sdr_db, song
 
-NET = "live"
+NET = "koretzky"
 SECONDS = 7.0
 #: Steps in which the place of the first hop is looked for, in frames, and hops before the song.
 GRID = 128
