@@ -18,7 +18,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, start: Tensor) -> Tensor:  # type: ignore[override]
-        """Products of the input x (T, B, 3 H), recurrent weight (3 H, H), bias (3 H), start (H): states (T, B, H)."""
+        """Products of the input x (T, B, 3 H), recurrent weight (3 H, H), bias (3 H), start (H) or (B, H): states (T, B, H)."""
         t, b, size = x.shape
         h = size // 3
         states = x.new_empty(t + 1, b, h)
@@ -76,7 +76,7 @@ class _Recurrence(torch.autograd.Function):
 
 
 def run(layer: nn.GRU, x: Tensor, start: Tensor | None = None) -> Tensor:
-    """States (T, B, H) of a one-layer GRU for the inputs (T, B, C), from `start` (H) or zeros.
+    """States (T, B, H) of a one-layer GRU for the inputs (T, B, C), from `start` (H) or (B, H), or zeros.
 
     The recurrence is in the precision of the weights, also under autocast: the state must keep small changes.
     """

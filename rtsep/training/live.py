@@ -48,6 +48,7 @@ class LiveTraining:
     sources: int = 8
     rolls: int = 2
     split: str = "train"
+    carried: float = 0.7  # share of the sequences whose memory begins with the end of another one
 
 
 class LiveRun:
@@ -56,6 +57,7 @@ class LiveRun:
     def __init__(self, net: LiveConfig, config: LiveTraining, device: torch.device, name: str = "live") -> None:
         torch.manual_seed(config.seed)
         self.net, self.config, self.device, self.step, self.name = net, config, device, 0, name
+        self.ends = torch.zeros(0, net.units, device=device)  # the memory's states after the last step
         self.model = Live(net).to(device, memory_format=torch.channels_last)
         self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -78,8 +80,10 @@ class LiveRun:
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # of the dropout
         batch = {k: torch.from_numpy(v).to(self.device) for k, v in mixer.batch(self.step).arrays().items()}
         self.model.train()
+        start = self.starts(len(batch["field"]))
         with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.model(batch["field"])
+            logits, ends = self.model.masks(self.model.features(batch["field"]), start)
+        self.ends = ends.detach().float()
         loss = losses.field_mask(logits.float(), batch["target"], batch["cross"], batch["voice"], batch["bins"])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -95,6 +99,15 @@ class LiveRun:
         self.step += 1
         return loss.item()
 
+    def starts(self, sequences: int) -> torch.Tensor:
+        """What the memory of each sequence begins with, (sequences, units): nothing, or what other music left there."""
+        start = self.ends.new_zeros(sequences, self.net.units)
+        if len(self.ends):
+            other = self.ends[torch.randint(len(self.ends), (sequences,))]
+            carried = torch.rand(sequences, 1) < self.config.carried
+            start = torch.where(carried.to(other.device), other, start)
+        return start
+
     def averaged(self) -> Live:
         """The model with the running mean of its weights, for scoring."""
         model = Live(self.net).to(self.device)
@@ -105,7 +118,7 @@ class LiveRun:
         """Write a checkpoint, whole or not at all."""
         values = {"format": 1, "name": self.name, "net": self.net.to_dict(), "config": asdict(self.config)}
         values |= {"step": self.step, "model": self.model.state_dict(), "mean": self.mean}
-        values |= {"optimizer": self.optimizer.state_dict()}
+        values |= {"optimizer": self.optimizer.state_dict(), "ends": self.ends}
         part = path.with_suffix(".part")
         torch.save(values, part)
         part.replace(path)
@@ -116,6 +129,7 @@ class LiveRun:
         self.mean = {k: v.to(self.device) for k, v in checkpoint["mean"].items()}
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.step = checkpoint["step"]
+        self.ends = checkpoint.get("ends", self.ends).to(self.device)
 
 
 def separate(model: Live, mixture: Floats, autocast: bool = True) -> Floats:
@@ -171,8 +185,8 @@ def train_live(
 ) -> Path:
     """Train a net of the family and return the path of its last checkpoint.
 
-    `config` shapes the run and `sizes` the net, which has hop and look-ahead too; those of `init` come before `sizes`,
-    but for hop and look-ahead. `rtsep.training.loop.train` explains the rest.
+    `config` shapes the run and `sizes` the net, which has hop and look-ahead too; a net of `init` that is smaller grows
+    to `sizes`, and one that is larger keeps its own. `rtsep.training.loop.train` explains the rest.
 
     Raises
     ------
@@ -181,7 +195,7 @@ def train_live(
     """
     from rtsep.training.loop import progress, read_checkpoint
     from rtsep.training.preview import write_preview
-    from rtsep.training.weights import first_weights
+    from rtsep.training.weights import first_weights, grown
 
     last, store = runs / "last.pt", cache or runs.parent / "cache"
     if resume and last.exists():
@@ -198,6 +212,7 @@ def train_live(
             corpus = load(data, store, shape.split)
             net, weights = first_weights(init, lambda: fields_for_statistics(corpus, shape, wanted))
             net = replace(net, hop=wanted.hop, lookahead=wanted.lookahead)
+            net, weights = grown(net, weights, wanted)
         run = LiveRun(net, shape, device, profile)
         if weights is not None:
             run.begin_with(weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,36 @@ def of_koretzky(source: Koretzky, batches: Iterable[Tensor], config: LiveConfig 
         new.running_mean.copy_(mean)
         new.running_var.copy_(spread)
     return net
+
+
+@torch.no_grad()
+def grown(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) -> tuple[LiveConfig, dict[str, Tensor]]:
+    """A net with a larger dense layer, memory and correction that draws the same masks, and its sizes.
+
+    What is new begins as in a new net, but for what follows from it: that begins at zero (as in Chen, Goodfellow and
+    Shlens, Net2Net, 2016, without their copies).
+
+    Parameters
+    ----------
+    config, weights
+        Of the net as it is.
+    wanted : LiveConfig
+        Sizes to have at least; its other values are not taken.
+    """
+    larger = {name: max(getattr(config, name), getattr(wanted, name)) for name in ("dense", "units", "local")}
+    config, old = replace(config, **larger), config
+    if config == old:
+        return config, weights
+    out = {name: value.clone() for name, value in Live(config).state_dict().items()}
+    for name in ("out.weight", "recall.weight", "recall.bias", "touch.weight"):
+        out[name].zero_()
+    for name, value in out.items():
+        given = weights[name]
+        if name.startswith("memory."):  # three gates, one below the other
+            value, given = value.unflatten(0, (3, config.units)), given.unflatten(0, (3, old.units))
+            value[:, : old.units] = 0.0  # what was there hears nothing of what is new
+        value[tuple(slice(n) for n in given.shape)] = given
+    return config, out
 
 
 def first_weights(source: Path, heard: Callable[[], Iterable[Tensor]] = tuple) -> tuple[LiveConfig, dict[str, Tensor]]:

@@ -24,7 +24,7 @@ from rtsep.training.losses import field_mask  # noqa: E402
 from rtsep.training.nets.koretzky import Koretzky, NetConfig  # noqa: E402
 from rtsep.training.nets.live import BINS, FEATURES, Live, LiveConfig, running_mean  # noqa: E402
 from rtsep.training.stereo import StereoMixer  # noqa: E402
-from rtsep.training.weights import first_weights, of_koretzky  # noqa: E402
+from rtsep.training.weights import first_weights, grown, of_koretzky  # noqa: E402
 
 SMALL = LiveConfig(channels=(3, 4, 4, 4), dense=9, units=5, local=3)
 SHORT = LiveTraining(steps=4, frames=20, sources=2, rolls=1)
@@ -46,6 +46,27 @@ def _field(frames: int) -> torch.Tensor:
     field = torch.rand(frames, FEATURES, BINS)
     field[:, 2:] = 2 * field[:, 2:] - 1
     return field
+
+
+def test_a_grown_net_draws_the_same_masks():
+    model = _model()
+    config, weights = grown(SMALL, model.state_dict(), replace(SMALL, dense=14, units=8, local=6, dropout_pool=0.4))
+    assert config == replace(SMALL, dense=14, units=8, local=6)
+    larger = Live(config)
+    larger.load_state_dict(weights)
+    field = _field(40)
+    assert torch.allclose(larger.eval().infer(field), model.infer(field), atol=1e-6)
+    assert grown(config, weights, SMALL) == (config, weights)
+
+
+def test_memory_begins_with_what_is_given():
+    model = _model()
+    x = model.features(_field(60)[None])
+    whole, end = model.masks(x)
+    first, state = model.masks(x[:, :, :40])
+    rest, same = model.masks(x[:, :, 40 - 24 :], state)
+    assert torch.allclose(torch.cat([first, rest], 1), whole, atol=1e-5)
+    assert torch.allclose(end, same, atol=1e-6)
 
 
 @pytest.mark.parametrize(

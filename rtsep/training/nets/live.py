@@ -44,9 +44,9 @@ class LiveConfig:
     """Sizes of the net, its time grid and its level normalisation; saved in every checkpoint and exported file."""
 
     channels: tuple[int, int, int, int] = (16, 16, 16, 16)
-    dense: int = 512
-    units: int = 192
-    local: int = 12
+    dense: int = 768
+    units: int = 384
+    local: int = 24
     dropout_pool: float = 0.1
     dropout_dense: float = 0.3
     level_decay: float = 0.995  # per `GRID` samples: 2.3 s at 44.1 kHz
@@ -141,22 +141,26 @@ class Live(nn.Module):
         x = self.dense(x.permute(0, 2, 3, 1).flatten(2))
         return F.leaky_relu(self.norm_dense(x.transpose(1, 2)).transpose(1, 2), LEAK)
 
-    def masks(self, x: Tensor) -> Tensor:
-        """Features (B, 4, T, F) to logits (B, T - 24, 2, F)."""
+    def masks(self, x: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Features (B, 4, T, F) to logits (B, T - 24, 2, F) and the memory's last state (B, units).
+
+        `start` (B, units) is what the memory begins with; zeros if not given.
+        """
         hidden = self.drop_dense(self.trunk(x))
-        known = gru.run(self.memory, hidden.transpose(0, 1)).transpose(0, 1)
-        logits = self.out(hidden + self.recall(known)).unflatten(2, (2, BINS)).transpose(1, 2)
+        states = gru.run(self.memory, hidden.transpose(0, 1), start)
+        recalled = self.recall(states.transpose(0, 1))
+        logits = self.out(hidden + recalled).unflatten(2, (2, BINS)).transpose(1, 2)
         first, ahead = CONTEXT - RECENT, self.config.ahead
         late = x[:, :, first - ahead : x.shape[2] - ahead]
         local = F.leaky_relu_(self.norm_local(self.seen(late) + self.drawn(logits)), LEAK)
-        return (logits + self.touch(local)).transpose(1, 2)
+        return (logits + self.touch(local)).transpose(1, 2), states[-1]
 
     def forward(self, field: Tensor) -> Tensor:
         """Stereo field (B, T, 4, F) of frames `GRID` apart to logits (B, T - 24, 2, F).
 
         Row t has heard the frames t .. t + 24; it is for the last of them, or for that `ahead` frames before.
         """
-        return self.masks(self.features(field))
+        return self.masks(self.features(field))[0]
 
     @torch.no_grad()
     def infer(self, field: Tensor) -> Tensor:
@@ -167,4 +171,4 @@ class Live(nn.Module):
         past = x.new_zeros(k, FEATURES, CONTEXT - 1, x.shape[3])
         past[:, :2] = SILENCE
         x = torch.cat([past, x], 2).contiguous(memory_format=torch.channels_last)
-        return torch.sigmoid(self.masks(x).float()).transpose(0, 1).flatten(0, 1)[:t]
+        return torch.sigmoid(self.masks(x)[0].float()).transpose(0, 1).flatten(0, 1)[:t]
