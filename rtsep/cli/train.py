@@ -32,12 +32,14 @@ def train(
     *,
     data: Path,
     runs: Path | None = None,
-    steps: int = 6000,
+    steps: int | None = None,
     minutes: float | None = None,
     resume: _Switch = False,
     target: Literal["soft", "binary"] = "soft",
     lookahead: int | None = None,
     lr: float | None = None,
+    optimizer: Literal["adam", "adamw", "sgd", "lbfgs"] | None = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     split: Literal["train", "all_train"] = "train",
     seed: int = 0,
     init: Path | None = None,
@@ -64,13 +66,13 @@ def train(
     Parameters
     ----------
     net
-        Which net: koretzky, live, monitor or karaoke.
+        Which net: koretzky, live, monitor or karaoke, or a net of the shared loop (docs/training.md).
     data
         Folder of the sound: vocals/, accompaniment/ and paired/ (docs/training.md).
     runs
         Folder of this run: checkpoint, log, cache of decoded sound; runs/NET if not given.
     steps
-        Length of the whole training; the learning rate follows it.
+        Length of the whole training; the learning rate follows it. 6000 if not given, or the net's own.
     minutes
         Stop after this time; --resume goes on.
     resume
@@ -81,6 +83,10 @@ def train(
         Hops that the net may look ahead: koretzky 0 to 24, karaoke 2, 4 .. 14 (12 if not given).
     lr
         Highest learning rate; 0.003 if not given, 0.001 with --init for the live family.
+    optimizer
+        Of a net of the shared loop.
+    set_
+        NAME=VALUE: any other setting of a net of the shared loop, such as units=256; may be repeated.
     split
         all_train trains on the dev songs too: their scores mean nothing then.
     seed
@@ -114,6 +120,8 @@ def train(
             target=target,
             lookahead=lookahead,
             lr=lr,
+            optimizer=optimizer,
+            settings=set_ or (),
             split=split,
             seed=seed,
             init=init,

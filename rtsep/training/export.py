@@ -17,6 +17,7 @@ from rtsep.training.augment import HOP, WINDOW
 from rtsep.training.graph import OPSET, streaming_graph
 from rtsep.training.loop import read_checkpoint
 from rtsep.training.nets.koretzky import BINS, Koretzky, NetConfig
+from rtsep.training.tasks import TASKS, find
 
 # Of the masks against torch, and of the whole stream against torch's offline form, in dB under it.
 TOLERANCES = {"float32": (1e-4, -80.0), "float16": (1e-4, -80.0), "int8": (1e-1, -40.0)}
@@ -107,24 +108,49 @@ def deviation(model: Koretzky, onnx_bytes: bytes, state_size: int, frames: int =
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
-    """What the folder of a net needs beside its name and look-ahead."""
+class Made:
+    """What the folder of a net needs beside its name.
+
+    Parameters
+    ----------
+    data : bytes
+        The streaming ONNX file: an input, a mask, and one state (1, `state`), zero at first.
+    state : int
+        Size of the state.
+    deviation : callable
+        Largest difference of the masks between ONNX Runtime, frame by frame, and torch, all at once.
+    summary : str
+        One line.
+    hop, kind, bins, input : int, str, int, str
+        Of the manifest's tables transform, features and tensors.
+    more : str
+        Further lines of [tensors], each with its end.
+    lookahead : int
+        Hops.
+    chain : callable, optional
+        Of a model folder: energy of the difference between the host's stream and torch offline, dB under the latter.
+    notes : list of str
+        What the export says of the net.
+    parameters : dict of str to float
+        Values that the separator's parameters start with.
+    """
 
     data: bytes
     state: int
-    deviation: Callable[[], float]  # of the masks, ONNX Runtime against torch
+    deviation: Callable[[], float]
     summary: str
     hop: int
     kind: str
     bins: int
     input: str
-    more: str  # further lines of [tensors]
+    more: str
     lookahead: int
-    chain: Callable[[Path], float] | None = None  # dB: the model folder in the host against torch offline
+    chain: Callable[[Path], float] | None = None
     notes: list[str] = field(default_factory=list)
+    parameters: dict[str, float] = field(default_factory=lambda: {"binary": 0.0, "threshold": 0.5})
 
 
-def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> _Made:
+def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> Made:
     model = restore(values)
     with torch.no_grad():
         (model.detector or model.vad_net).out.bias += vad_bias
@@ -133,7 +159,7 @@ def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> _Made:
     mask = "a binary" if values["config"]["target"] == "binary" else "the"
     memory = " that remembers" if model.detector is not None else ""
     summary = f"CNN over 25 frames (0.3 s) that draws {mask} vocal mask, with a voice detector{memory}"
-    return _Made(
+    return Made(
         data,
         state,
         lambda: deviation(model, data, state),
@@ -147,7 +173,7 @@ def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> _Made:
     )
 
 
-def _live(values: dict[str, Any], storage: str) -> _Made:
+def _live(values: dict[str, Any], storage: str) -> Made:
     from rtsep.training import live_check, live_graph
     from rtsep.training.nets import live
     from rtsep.training.quantize import quantized
@@ -162,7 +188,7 @@ def _live(values: dict[str, Any], storage: str) -> _Made:
     proto, state = live_graph.streaming_graph(stored, half=storage == "float16")
     data, config = quantized(proto) if storage == "int8" else proto.SerializeToString(), model.config
     ahead = f" that looks {config.lookahead} hops ahead" if config.lookahead else ""
-    return _Made(
+    return Made(
         data,
         state,
         lambda: live_check.deviation(stored, data, state),
@@ -227,7 +253,10 @@ def export(
         raise UsageError(f"{name} has no voice detector to shift by vad_bias")
     if name == "koretzky" and storage != "float32":
         raise UsageError(f"storage {storage}: koretzky is stored as float32 only")
-    made = _koretzky(values, vad_bias) if name == "koretzky" else _live(values, storage)
+    if name in TASKS:
+        made = find(name).made(values, storage)
+    else:
+        made = _koretzky(values, vad_bias) if name == "koretzky" else _live(values, storage)
     data = made.data
     text = _MANIFEST.format(
         name=name,
@@ -239,7 +268,7 @@ def export(
         synthesis=2 * made.hop,
         **{key: getattr(made, key) for key in ("hop", "kind", "bins", "input", "more", "lookahead", "state")},
     )
-    text += _PARAMETER.format(name="binary", default=0.0) + _PARAMETER.format(name="threshold", default=0.5)
+    text += "".join(_PARAMETER.format(name=key, default=value) for key, value in made.parameters.items())
     if check:
         _check(checkpoint, made, text, *TOLERANCES[storage], say)
     output.mkdir(parents=True, exist_ok=True)
@@ -257,14 +286,14 @@ def export(
                 steps=values["step"],
                 of=config["steps"],
                 seed=config["seed"],
-                net=", ".join(f"{key} {value}" for key, value in values["net"].items()),
+                net=", ".join(f"{key} {value}" for key, value in values.get("net", config).items()),
             )
         )
     return output
 
 
 def _check(
-    checkpoint: Path, made: _Made, manifest: str, most: float, most_db: float, say: Callable[[str], None]
+    checkpoint: Path, made: Made, manifest: str, most: float, most_db: float, say: Callable[[str], None]
 ) -> None:
     """Refuse a model that does not do what the checkpoint does."""
     for note in made.notes:

@@ -10,6 +10,7 @@ import ctypes
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from rtsep.training.evaluate import score, summarize
 from rtsep.training.folded import first_net
 from rtsep.training.nets.koretzky import CONTEXT, Koretzky, NetConfig
 from rtsep.training.songs import songs
+from rtsep.training.tasks import TASKS, configured, find
 
-NETS = ("koretzky", "live", "monitor", "karaoke")
+NETS = ("koretzky", "live", "monitor", "karaoke", *TASKS)
 SPLITS = ("train", "all_train")
 
 
@@ -261,13 +263,15 @@ def train(
     data: Path,
     runs: Path = Path("runs/koretzky"),
     minutes: float | None = None,
-    steps: int = 6000,
+    steps: int | None = None,
     resume: bool = False,
     seed: int = 0,
     device: str = "auto",
     target: str = "soft",
     lookahead: int | None = None,
     lr: float | None = None,
+    optimizer: str | None = None,
+    settings: Sequence[str] = (),
     split: str = "train",
     init: Path | None = None,
     part: str = "all",
@@ -284,15 +288,16 @@ def train(
     Parameters
     ----------
     net : str
-        Which net: "koretzky", or "live", "monitor" or "karaoke" of the live family.
+        Which net: "koretzky", or "live", "monitor" or "karaoke" of the live family, or one of
+        `rtsep.training.tasks.TASKS`.
     data : Path
         Folder of the sound (see `rtsep.training.data`).
     runs : Path
         Folder of this run: last.pt, log.jsonl, and unless `cache` says otherwise the decoded sound beside it.
     minutes : float, optional
         Stop after this time; `resume` goes on. The learning rate follows `steps`, not the clock.
-    steps : int
-        Length of the whole training.
+    steps : int, optional
+        Length of the whole training; 6000 if not given, or the task's own.
     resume : bool
         Go on from runs/last.pt with its own configuration.
     device : str
@@ -303,6 +308,8 @@ def train(
         Hops that the net may look ahead: koretzky 0..24, karaoke 1..14.
     lr : float, optional
         Highest learning rate; 3e-3 if not given, 1e-3 for the live family with `init`.
+    optimizer, settings
+        Of a task: "adam", "adamw", "sgd" or "lbfgs"; any settings of its own, as texts ``NAME=VALUE``.
     split : str
         "train", or "all_train": the dev songs too. Scores on these mean nothing then.
     init : Path, optional
@@ -320,6 +327,8 @@ def train(
     """
     if net not in NETS:
         raise UsageError(f"no net {net!r} to train; there is: {', '.join(NETS)}")
+    if net not in TASKS and (settings or optimizer):
+        raise UsageError(f"{net}: --set and --optimizer are not for this net; for: {', '.join(TASKS)}")
     if target not in {"binary", "soft"}:
         raise UsageError(f"target {target!r}: expected binary or soft")
     if split not in SPLITS:
@@ -339,6 +348,27 @@ def train(
     where = pick_device(device)
     runs.mkdir(parents=True, exist_ok=True)
     store = cache or runs.parent / "cache"
+    if net in TASKS:
+        from rtsep.training.trainer import train_task
+
+        if target != "soft" or preview:
+            raise UsageError(f"{net}: --target and --preview are not for this net")
+        kind = find(net)
+        options = {"seed": seed, "steps": steps, "lr": lr, "split": split, "lookahead": lookahead}
+        return train_task(
+            kind,
+            configured(kind, settings, optimizer=optimizer, **options),
+            data=data,
+            cache=store,
+            runs=runs,
+            device=where,
+            minutes=minutes,
+            resume=resume,
+            init=init,
+            score_every=score_every,
+            quiet=quiet,
+        )
+    steps = steps or 6000
     if net != "koretzky":
         from rtsep.training.live import settings_of, sizes_of, train_live
 
@@ -371,26 +401,26 @@ def train(
         checkpoint = read_checkpoint(last)
         if checkpoint.get("part") == "detector":
             raise UsageError(f"{last} is a run of the detector alone: give --part detector")
-        settings = TrainConfig(**checkpoint["config"])
-        run = Run(NetConfig.from_dict(checkpoint["net"]), settings, where)
+        shape = TrainConfig(**checkpoint["config"])
+        run = Run(NetConfig.from_dict(checkpoint["net"]), shape, where)
         run.restore(checkpoint)
     else:
-        settings = replace(config or TrainConfig(), target=target, lookahead=lookahead or 0, seed=seed, steps=steps)
-        settings = replace(settings, lr=lr or settings.lr, split=split, vad_fresh=init is None)
+        shape = replace(config or TrainConfig(), target=target, lookahead=lookahead or 0, seed=seed, steps=steps)
+        shape = replace(shape, lr=lr or shape.lr, split=split, vad_fresh=init is None)
         if init is None:
-            run = Run(sizes or NetConfig(), settings, where)
+            run = Run(sizes or NetConfig(), shape, where)
         else:  # without the detector's memory, which knows other masks than those to come: it is trained afterwards
             begin, folded = first_net(init)
-            run = Run(replace(begin.config, vad_memory=0), replace(settings, fixed_norms=folded), where)
+            run = Run(replace(begin.config, vad_memory=0), replace(shape, fixed_norms=folded), where)
             run.model.load_state_dict(begin.state_dict(), strict=False)
             run.mean = {k: v.detach().clone() for k, v in run.model.state_dict().items()}
     mixer = Mixer(
-        load(data, store, settings.split),
-        seed=settings.seed,
-        frames=settings.frames,
-        sources=settings.sources,
-        rolls=settings.rolls,
-        lookahead=settings.lookahead,
+        load(data, store, shape.split),
+        seed=shape.seed,
+        frames=shape.frames,
+        sources=shape.sources,
+        rolls=shape.rolls,
+        lookahead=shape.lookahead,
     )
     begun = time.monotonic()
     sums: dict[str, float] = {}
@@ -402,9 +432,9 @@ def train(
             log.flush()
 
         note({"config": asdict(run.config), "net": run.net.to_dict()})
-        task = bar.add_task(f"{net} {settings.target}", total=settings.steps, completed=run.step, note="")
+        task = bar.add_task(f"{net} {shape.target}", total=shape.steps, completed=run.step, note="")
         try:
-            while run.step < settings.steps and (minutes is None or time.monotonic() - begun < minutes * 60):
+            while run.step < shape.steps and (minutes is None or time.monotonic() - begun < minutes * 60):
                 values = run.update(mixer)
                 if set(values) != set(sums):  # another net's turn
                     sums, count = {}, 0
@@ -417,10 +447,10 @@ def train(
                     sums, count = {}, 0
                 if run.step % 200 == 0:
                     run.save(last)
-                if score_every and (run.step % score_every == 0 or run.step == settings.steps):
-                    note({"dev": evaluate(run.averaged(), data, store, "dev", settings.lookahead, 20.0)})
+                if score_every and (run.step % score_every == 0 or run.step == shape.steps):
+                    note({"dev": evaluate(run.averaged(), data, store, "dev", shape.lookahead, 20.0)})
                     if preview:
-                        write_previews(run.averaged(), data, store, preview, run.step, settings.lookahead)
+                        write_previews(run.averaged(), data, store, preview, run.step, shape.lookahead)
         finally:
             run.save(last)
     return last

@@ -1,0 +1,62 @@
+"""The nets that the shared loop (`rtsep.training.trainer`) trains, by name.
+
+`rtsep train NAME` and `rtsep export` find them here; nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from rtsep.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from rtsep.training.trainer import Settings, Task
+
+#: Module and class of each.
+TASKS: dict[str, str] = {}
+
+
+def find(name: str) -> type[Task]:
+    """The task of a net."""
+    module, _, attribute = TASKS[name].partition(":")
+    found: type[Task] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def configured(kind: type[Task], texts: Sequence[str] = (), **options: Any) -> Settings:
+    """The settings of a task: its own, over them `options` that are not None, then texts ``NAME=VALUE``.
+
+    Raises
+    ------
+    UsageError
+        A field that the task does not have, or a value that is none.
+    """
+    settings = kind.settings_kind()
+    known = {field.name for field in fields(settings)}
+    hints = get_type_hints(kind.settings_kind)
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in known:
+            raise UsageError(f"--{name.replace('_', '-')} is not for {kind.name}")
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (equals and value):
+            raise UsageError(f"--set {text} is not understood: --set NAME=VALUE is")
+        if name not in known:
+            raise UsageError(f"--set {name}: {kind.name} has no such setting: {nearest(name, sorted(known))}")
+        given[name] = _parsed(name, value, hints[name])
+    return replace(settings, **given)
+
+
+def _parsed(name: str, text: str, kind: Any) -> Any:
+    if kind is bool:
+        if text not in {"on", "off"}:
+            raise UsageError(f"--set {name}={text}: expected on or off")
+        return text == "on"
+    try:
+        return kind(text)
+    except (TypeError, ValueError):
+        raise UsageError(f"--set {name}={text}: expected {getattr(kind, '__name__', kind)}") from None

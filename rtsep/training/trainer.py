@@ -1,0 +1,261 @@
+"""One training loop for every net that is a `Task`: resumable with the same curve, logged as JSON lines.
+
+A further net is a file in ``rtsep/training/nets/`` (the torch module) and one in ``rtsep/training/tasks/`` that holds
+
+- a frozen dataclass of settings, a child of `Settings`: everything that shapes net and run. It is saved in the
+  checkpoint under ``"config"``; ``rtsep train NAME --set units=256`` sets any of its fields.
+- a child of `Task`: `model`, `batch`, `loss`, `score`, and `made` for ``rtsep export``.
+
+and a line in `rtsep.training.tasks.TASKS`. Whatever a batch or a loss draws must follow from (settings.seed, step):
+`batch` makes its own generator of these two, and before `loss` the loop seeds torch with them, for dropout.
+A checkpoint (last.pt) holds ``format, name, config, step, model, mean, optimizer``; `mean` is the running mean of the
+weights, which is what is scored and exported.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rtsep.errors import UsageError
+from rtsep.training.loop import progress, read_checkpoint
+
+if TYPE_CHECKING:
+    from rtsep.training.export import Made
+
+OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every task has; children add their own fields, and change these defaults."""
+
+    seed: int = 0
+    steps: int = 4000
+    optimizer: str = "adam"  # one of `OPTIMIZERS`
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    warmup: int = 100
+    decay_from: float = 0.3  # share of the steps after which the rate falls to zero, as a half cosine
+    ema: float = 0.998
+    clip: float = 5.0  # largest norm of a gradient
+    iterations: int = 8  # of L-BFGS on a batch
+    split: str = "train"  # of the sound; "all_train": the dev songs too
+
+
+class Task:
+    """A net that can be trained.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the task's own kind, `Task.settings_kind`.
+    data, cache : Path
+        Folder of the sound, and of what is decoded of it (`rtsep.training.data.load`).
+    """
+
+    name: ClassVar[str]
+    settings_kind: ClassVar[type[Settings]] = Settings
+
+    def __init__(self, settings: Any, data: Path, cache: Path) -> None:
+        self.settings, self.data, self.cache = settings, data, cache
+
+    def model(self) -> nn.Module:
+        """A fresh net of these settings, its weights drawn by torch's generator; it must not touch the sound."""
+        raise NotImplementedError
+
+    def batch(self, step: int) -> Mapping[str, Any]:
+        """Arrays (float32) or tensors of a step by name: the same for the same settings and step."""
+        raise NotImplementedError
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """What to make small, of a batch on the net's device; autocast is the task's own affair."""
+        raise NotImplementedError
+
+    def score(self, model: nn.Module) -> dict[str, Any]:
+        """Scores on the dev songs, for the log; never of validation songs."""
+        return {}
+
+    @classmethod
+    def made(cls, checkpoint: Mapping[str, Any], storage: str) -> Made:
+        """What ``rtsep export`` writes of a checkpoint. `restored` gives its net."""
+        raise UsageError(f"{cls.name} cannot be exported")
+
+    @classmethod
+    def restored(cls, checkpoint: Mapping[str, Any]) -> nn.Module:
+        """The net of a checkpoint with the running mean of its weights, ready to infer."""
+        model = cls(cls.settings_kind(**checkpoint["config"]), Path(), Path()).model()
+        model.load_state_dict(checkpoint["mean"])
+        return model.eval()
+
+
+def make_optimizer(model: nn.Module, s: Settings) -> torch.optim.Optimizer:
+    """The optimizer that the settings name; `UsageError` if there is none."""
+    if s.optimizer == "lbfgs":  # its steps are as long as the line search finds good
+        return torch.optim.LBFGS(model.parameters(), max_iter=s.iterations, line_search_fn="strong_wolfe")
+    if s.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), s.lr, momentum=0.9, nesterov=True, weight_decay=s.weight_decay)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    if s.optimizer not in kinds:
+        raise UsageError(f"optimizer {s.optimizer!r}: expected {' or '.join(OPTIMIZERS)}")
+    return kinds[s.optimizer](model.parameters(), lr=s.lr, weight_decay=s.weight_decay)
+
+
+class Run:
+    """One training: the net, the optimizer and where they are."""
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        torch.manual_seed(task.settings.seed)
+        self.task, self.device, self.step = task, device, 0
+        self.model = task.model().to(device)
+        self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.optimizer = make_optimizer(self.model, task.settings)
+
+    def rate(self) -> float:
+        """Learning rate of the step: linear warm-up, level, then a half cosine to zero."""
+        s: Settings = self.task.settings
+        fall = max(0.0, self.step / s.steps - s.decay_from) / (1 - s.decay_from)
+        return s.lr * min(1.0, (self.step + 1) / max(s.warmup, 1)) * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
+
+    def update(self) -> float:
+        """One step on the batch of that step; its loss before the step.
+
+        L-BFGS takes several iterations on the batch. Its history begins anew with each: gradients of other batches
+        say nothing of the curvature of this one.
+        """
+        s: Settings = self.task.settings
+        batch = {k: torch.as_tensor(v).to(self.device) for k, v in self.task.batch(self.step).items()}
+        self.model.train()
+        first: list[float] = []
+
+        def closure() -> Tensor:
+            torch.manual_seed(s.seed * 1_000_003 + self.step)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.task.loss(self.model, batch)
+            if not math.isfinite(loss.item()):
+                raise UsageError(f"{self.task.name}: the loss is {loss.item()} at step {self.step}; try a lower --lr")
+            loss.backward()
+            if s.optimizer != "lbfgs":
+                nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
+            first.append(loss.item())
+            return loss
+
+        if s.optimizer == "lbfgs":
+            self.optimizer.state.clear()
+        else:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate()
+        self.optimizer.step(closure)
+        keep = min(s.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for k, v in self.model.state_dict().items():
+                if v.is_floating_point():
+                    self.mean[k].lerp_(v, 1 - keep)
+                else:  # the counters of batch normalisation
+                    self.mean[k].copy_(v)
+        self.step += 1
+        return first[0]
+
+    def averaged(self) -> nn.Module:
+        """The net with the running mean of its weights, for scoring."""
+        model = self.task.model().to(self.device)
+        model.load_state_dict(self.mean)
+        return model.eval()
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        values = {"format": 1, "name": self.task.name, "config": asdict(self.task.settings), "step": self.step}
+        values |= {"model": self.model.state_dict(), "mean": self.mean, "optimizer": self.optimizer.state_dict()}
+        part = path.with_suffix(".part")
+        torch.save(values, part)
+        part.replace(path)
+
+    def restore(self, checkpoint: Mapping[str, Any]) -> None:
+        """Go on where a checkpoint stopped."""
+        self.model.load_state_dict(checkpoint["model"])
+        self.mean = {k: v.to(self.device) for k, v in checkpoint["mean"].items()}
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.step = checkpoint["step"]
+
+    def begin_with(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take the weights of another run of the same net; `UsageError` if they do not fit."""
+        if checkpoint["name"] != self.task.name:
+            raise UsageError(f"the first weights are of {checkpoint['name']}, not of {self.task.name}")
+        try:
+            self.model.load_state_dict(checkpoint["mean"])
+        except RuntimeError as error:
+            raise UsageError(f"the first weights do not fit: {str(error).splitlines()[-1].strip()}") from None
+        self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+
+
+def train_task(
+    kind: type[Task],
+    settings: Settings,
+    *,
+    data: Path,
+    cache: Path,
+    runs: Path,
+    device: torch.device,
+    minutes: float | None = None,
+    resume: bool = False,
+    init: Path | None = None,
+    score_every: int = 1000,
+    note_every: int = 50,
+    save_every: int = 200,
+    quiet: bool = False,
+) -> Path:
+    """Train a task and return the path of its last checkpoint.
+
+    With `resume` the settings are those of the checkpoint. `rtsep.training.loop.train` explains the rest.
+
+    Raises
+    ------
+    UsageError
+        No sound; an unknown optimizer; a checkpoint of another net; a loss that is no number.
+    """
+    last = runs / "last.pt"
+    checkpoint = read_checkpoint(last) if resume and last.exists() else None
+    if checkpoint is not None:
+        if checkpoint["name"] != kind.name:
+            raise UsageError(f"{last} is a run of {checkpoint['name']}, not of {kind.name}")
+        settings = kind.settings_kind(**checkpoint["config"])
+    task = kind(settings, data, cache)
+    run = Run(task, device)
+    if checkpoint is not None:
+        run.restore(checkpoint)
+    elif init is not None:
+        run.begin_with(read_checkpoint(init))
+    begun, past = time.monotonic(), []
+    with (runs / "log.jsonl").open("a") as log, progress(quiet) as bar:
+
+        def note(entry: dict[str, Any]) -> None:
+            log.write(json.dumps({"step": run.step, "seconds": round(time.monotonic() - begun, 1), **entry}) + "\n")
+            log.flush()
+
+        note({"config": asdict(settings), "weights": sum(p.numel() for p in run.model.parameters())})
+        shown = bar.add_task(kind.name, total=settings.steps, completed=run.step, note="")
+        try:
+            while run.step < settings.steps and (minutes is None or time.monotonic() - begun < minutes * 60):
+                rate = run.rate()
+                past.append(run.update())
+                bar.update(shown, completed=run.step, note=f"loss {np.mean(past):.4f}")
+                if run.step % note_every == 0:
+                    note({"loss": round(float(np.mean(past)), 6), "rate": rate})
+                    past = []
+                if run.step % save_every == 0:
+                    run.save(last)
+                if score_every and (run.step % score_every == 0 or run.step == settings.steps):
+                    with torch.no_grad():
+                        note({"dev": task.score(run.averaged())})
+        finally:
+            run.save(last)
+    return last
