@@ -12,7 +12,8 @@ from rtsep.dsp.denormals import flush_denormals
 from rtsep.engine import realtime
 from rtsep.engine.chain import Chain
 from rtsep.engine.histogram import Histogram, count_duration
-from rtsep.engine.worker import FAULT, MASKED, PUBLISHED, RUN, SKIPPED
+from rtsep.engine.stepdown import fade, plain_mask
+from rtsep.engine.worker import FAULT, MASKED, PUBLISHED, REST, RUN, SKIPPED
 from rtsep.io.clock import Semaphore, now_ns, post, wait_until
 from rtsep.io.realtime import raise_priority
 from rtsep.native import call, load_acquire, store_release
@@ -31,6 +32,7 @@ _NOT_FINITE = -1
 
 _Mask = types.Array(types.float32, 2, "C")
 _Words = types.Array(types.int64, 1, "C")
+_Level = types.Array(types.float64, 1, "C")
 _Spectra, _Masks = types.Array(types.complex64, 3, "C"), types.Array(types.float32, 3, "C")
 
 
@@ -70,13 +72,24 @@ def _finite(mask):  # type: ignore[no-untyped-def]
 
 @njit(
     types.UniTuple(types.int64, 2)(
-        _Words, _Spectra, _Masks, _Words, _Words, types.intp, types.intp, types.intp, types.intp, types.int64
+        _Words,
+        _Spectra,
+        _Masks,
+        _Mask,
+        _Level,
+        _Words,
+        _Words,
+        types.intp,
+        types.intp,
+        types.intp,
+        types.intp,
+        types.int64,
     ),
     nogil=True,
     cache=True,
 )
 def infer(  # type: ignore[no-untyped-def]
-    words, spectra, masks, times, scratch, spectrum_ready, mask_ready, function, memory, index
+    words, spectra, masks, plain, level, times, scratch, spectrum_ready, mask_ready, function, memory, index
 ):
     """Make masks without the interpreter, from spectrum `index` on, until `RUN` is cleared or the separator fails.
 
@@ -84,6 +97,10 @@ def infer(  # type: ignore[no-untyped-def]
     ----------
     words, spectra, masks, times : ndarray
         As for `Inference`.
+    plain : ndarray of float32, shape (rows, bins)
+        What plays while the separator rests.
+    level : ndarray of float64, shape (1,)
+        How much of it plays.
     scratch : ndarray of int64
         Two words for the clock.
     spectrum_ready, mask_ready : int
@@ -108,12 +125,16 @@ def infer(  # type: ignore[no-untyped-def]
         index = _next(words, index, published, slots)
         began = now_ns(clock)
         mask = masks[index % slots]
-        fault = call(function, memory, spectra[index % slots].ctypes.data, mask.ctypes.data)
-        if fault == 0 and not _finite(mask):
-            fault = _NOT_FINITE
+        rests, fault = load_acquire(words, REST) != 0, 0
+        if not rests:
+            fault = call(function, memory, spectra[index % slots].ctypes.data, mask.ctypes.data)
+            if fault == 0 and not _finite(mask):
+                fault = _NOT_FINITE
         if fault != 0:
             mask[:] = masks[(index - 1) % slots]
             store_release(words, FAULT, 1)
+        elif rests or level[0] > 0.0:
+            level[0] = fade(mask, masks[(index - 1) % slots], plain, level[0], rests)
         count_duration(times, now_ns(clock) - began)
         index += 1
         store_release(words, MASKED, index)
@@ -163,6 +184,8 @@ class Inference:
         self._masks = list(chain.memory.masks)
         self._compiled = chain.separator.compiled()
         self._scratch = np.zeros(2, np.int64)
+        self._plain = plain_mask(chain.spec, chain.separator.mask_kind)
+        self._level = np.zeros(1)
         self._retry_at = 0.0
         self._retry_s = _RETRY_S
         self._failed_at = -np.inf
@@ -206,6 +229,8 @@ class Inference:
             self._words,
             memory.spectra,
             memory.masks,
+            self._plain,
+            self._level,
             self.times.counts,
             self._scratch,
             ready,
@@ -221,6 +246,9 @@ class Inference:
     def _process(self, index: int, slots: int) -> None:
         """Fill the mask of one spectrum; the last mask again where the separator fails or is on hold."""
         mask, last = self._masks[index % slots], self._masks[(index - 1) % slots]
+        if self._words[REST]:
+            self._level[0] = fade(mask, last, self._plain, self._level[0], True)
+            return
         if self.fault and time.monotonic() < self._retry_at:
             mask[:] = last
             return
@@ -239,6 +267,8 @@ class Inference:
         elif self.fault:
             self.fault = ""
             _set(self._words, FAULT, 0)
+        if not why and self._level[0] > 0.0:
+            self._level[0] = fade(mask, last, self._plain, self._level[0], False)
 
     def _fail(self, why: str) -> None:
         """Bypass the separator for a while, longer each time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import time
 from types import TracebackType
 
 import numpy as np
@@ -19,10 +20,11 @@ from rtsep.engine import realtime, worker
 from rtsep.engine.options import SessionOptions
 from rtsep.engine.routing import Route, open_route
 from rtsep.engine.stats import Stats, counters, stream_stats
+from rtsep.engine.stepdown import StepDown
 from rtsep.engine.stream import Controls, Stream, Timing
 from rtsep.errors import DeviceError, OverloadError, RtsepError, UsageError, nearest
 from rtsep.io.record import Recorder
-from rtsep.separators.profiles import resolve
+from rtsep.separators.profiles import AUTO, resolve
 from rtsep.separators.registry import create
 from rtsep.spec import PROFILES
 
@@ -59,6 +61,7 @@ class Session:
         self._messages: list[str] = []
         self._state = "ended"
         self._reconnections = 0
+        self._stepdown = StepDown() if options.separator == AUTO else None
         self._before = np.zeros(
             5, np.int64
         )  # counters of streams that have ended: hops, late, xruns in, out, of the device
@@ -211,6 +214,7 @@ class Session:
                 output=route.output_name,
                 separator=self.separator.name,
                 reconnections=self._reconnections,
+                stepdowns=self._stepdown.count if self._stepdown else 0,
                 messages=tuple(self._messages),
             )
 
@@ -242,6 +246,7 @@ class Session:
             route.sink.open(route.driver.samplerate, stream.channels)
             route.sink.start(stream.sink_ring)
         self._stream = stream
+        stream.rest(self._stepdown is not None and self._stepdown.resting)
         stream.feed()
         for line in (*route.notes, *self.separator.notes):
             self._say(line)
@@ -311,6 +316,7 @@ class Session:
                 continue
             if self._recorder is not None and self._recorder.error is not None:
                 self._end_recording()
+            self._watch_load(stream)
             error = getattr(stream.source, "error", None) or (route.sink.error if route.sink else None)
             lost = stream.driver.lost or (stream.source.lost if stream.source and stream.source.own_clock else "")
             if lost:
@@ -324,6 +330,15 @@ class Session:
             elif stream.ended:
                 self._done.set()
                 return
+
+    def _watch_load(self, stream: Stream) -> None:
+        """Send the separator to rest while the machine has no time for it [supervisor thread]."""
+        if self._stepdown is None:
+            return
+        hops, late = (int(n) for n in (self._before + counters(stream))[:2])
+        if self._stepdown.look(time.monotonic(), hops, late):
+            stream.rest(self._stepdown.resting)
+            self._say(self._stepdown.why)
 
     def _reconnect(self, why: str) -> None:
         """Close the stream and open it anew as soon as that is possible [supervisor thread]."""

@@ -68,6 +68,8 @@ class Stats(msgspec.Struct, kw_only=True, frozen=True):
         Seconds of sound since the start.
     reconnections : int
         How often a device was opened anew.
+    stepdowns : int
+        How often the net was sent to rest because of the machine's load (only where ``auto`` chose it).
     bad_samples : int
         Input samples that were NaN or infinite and became 0.
     messages : tuple of str
@@ -112,6 +114,7 @@ class Stats(msgspec.Struct, kw_only=True, frozen=True):
     separator: str = ""
     position_s: float = 0.0
     reconnections: int = 0
+    stepdowns: int = 0
     bad_samples: int = 0
     messages: tuple[str, ...] = ()
 

@@ -302,6 +302,10 @@ class Stream:
         """Cross-fade to the delayed input and back [any thread]."""
         self.words[worker.BYPASS] = int(on)
 
+    def rest(self, on: bool) -> None:
+        """Send the separator to rest, or call it back: a fixed mask plays meanwhile [any thread]."""
+        self.words[worker.REST] = int(on)
+
     @property
     def recording(self) -> bool:
         """Whether the worker copies into `record_ring` [any thread]."""

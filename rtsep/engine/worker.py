@@ -33,7 +33,7 @@ PUBLISHED, HOPS, LATE, STARVED, DROPPED, RESYNCS, RECORD_LOST, PRIMED, PARTIAL =
 # by the inference thread:
 MASKED, FAULT, SKIPPED = 16, 17, 18
 # by the control side:
-RUN, BYPASS, FINISHED, RECORD = 32, 33, 34, 35
+RUN, BYPASS, FINISHED, RECORD, REST = 32, 33, 34, 35, 36
 # and constants:
 (
     RATE,

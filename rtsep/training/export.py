@@ -153,7 +153,9 @@ class Made:
 def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> Made:
     model = restore(values)
     with torch.no_grad():
-        (model.detector or model.vad_net).out.bias += vad_bias
+        model.vad_net.out.bias += vad_bias
+        if model.detector is not None:
+            model.detector.out.bias += vad_bias
     proto, state = streaming_graph(model)
     data = proto.SerializeToString()
     mask = "a binary" if values["config"]["target"] == "binary" else "the"

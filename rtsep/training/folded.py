@@ -36,9 +36,8 @@ def _fill(net: FrameNet, found: Constants, prefix: str) -> None:
         put(layer.bias, f"c{i}_bias")
     put(net.dense.weight, "dense_weight", turn=True)
     put(net.dense.bias, "dense_bias")
-    if f"{prefix}_logits_weight" in found:  # the detector with a memory has none
-        put(net.out.weight, "logits_weight", turn=True)
-        put(net.out.bias, "logits_bias")
+    put(net.out.weight, "logits_weight", turn=True)
+    put(net.out.bias, "logits_bias")
     for norm in (*net.norms, net.norm_dense):
         norm.running_var.fill_(1 - norm.eps)  # in float32 its sum with eps is exactly 1
     for i, pool in ((1, "p1"), (3, "p2")):
@@ -82,7 +81,8 @@ def unfold(source: Path) -> Koretzky:
         config = NetConfig(channels, dense, vad_channels, vad_dense)
         if "look_matrix" in found:
             units, look = len(found["memory_h_weight"]), found["look_matrix"].shape[1]
-            config = replace(config, vad_memory=units, vad_look=look)
+            share = float(found["memory_share"].item())
+            config = replace(config, vad_memory=units, vad_look=look, vad_share=share)
         model = Koretzky(config)
         _fill(model.mask_net, found, "mask")
         _fill(model.vad_net, found, "vad")

@@ -150,7 +150,7 @@ def _linear(graph: Graph, x: str, weight: torch.Tensor, bias: torch.Tensor, name
 
 
 def _opinion(graph: Graph, model: Koretzky, hidden: str) -> str:
-    """The running mean of the logit of the detector without a memory."""
+    """The running mean of the logit of the detector's CNN."""
     decay = model.config.vad_smooth
     logit = _linear(graph, hidden, model.vad_net.out.weight, model.vad_net.out.bias, "vad_logits")
     past = graph.add("Mul", ["opinion", graph.number(decay)], "opinion_past")
@@ -198,11 +198,10 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     level = Memory("level", np.zeros((1, 1, 2), np.float32))
     recent = Memory("recent", np.full((1, 2, BINS), SILENCE, np.float32))
     of_mask, of_vad = memories(model.mask_net, "mask"), memories(model.vad_net, "vad")
-    if model.detector is None:
-        heard = Memory("opinion", np.full((1, 1, 1), model.silence_logit(), np.float32))
-    else:
-        heard = Memory("memory", model.detector.settled(model.silent()).numpy()[None, None])
-    everything = [level, recent, *of_mask, *of_vad, heard]
+    everything = [level, recent, *of_mask, *of_vad]
+    everything.append(Memory("opinion", np.full((1, 1, 1), model.silence_logit(), np.float32)))
+    if model.detector is not None:
+        everything.append(Memory("memory", model.detector.settled(model.silent()).numpy()[None, None]))
     sizes = [m.silence.size for m in everything]
     silence = graph.constant("silence", np.concatenate([m.silence.reshape(1, -1) for m in everything], axis=1))
     state = graph.add("Add", ["state", silence], "state_full")
@@ -234,10 +233,12 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     logits = _linear(graph, hidden, model.mask_net.out.weight, model.mask_net.out.bias, "mask_logits")
     graph.add("Sigmoid", [logits], "mask")
     own = _frame_net(graph, model.vad_net, "vad", of_vad, three)
-    if model.detector is None:
-        logit = _opinion(graph, model, own)
-    else:
-        logit = _heard(graph, model.detector, own, hidden, relative)
+    logit = _opinion(graph, model, own)
+    if model.detector is not None:
+        heard = _heard(graph, model.detector, own, hidden, relative)
+        more = graph.add("Sub", [heard, logit], "memory_adds")
+        share = graph.constant("memory_share", np.array([[config.vad_share]], np.float32))
+        logit = graph.add("Add", [logit, graph.add("Mul", [more, share], "memory_part")], "vad_logit")
     graph.add("Sigmoid", [logit], "vad")
     after = graph.add("Concat", [m.name + "_next" for m in everything], "state_after", axis=1)
     graph.add("Sub", [after, silence], "state_out")

@@ -18,7 +18,10 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, start: Tensor) -> Tensor:  # type: ignore[override]
-        """Products of the input x (T, B, 3 H), recurrent weight (3 H, H), bias (3 H), start (H) or (B, H): states (T, B, H)."""
+        """States (T, B, H) of products of the input x (T, B, 3 H), recurrent weight (3 H, H) and bias (3 H).
+
+        `start` is (H) or (B, H).
+        """
         t, b, size = x.shape
         h = size // 3
         states = x.new_empty(t + 1, b, h)

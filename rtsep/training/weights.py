@@ -92,11 +92,11 @@ def grown(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) ->
     for name in ("out.weight", "recall.weight", "recall.bias", "touch.weight"):
         out[name].zero_()
     for name, value in out.items():
-        given = weights[name]
+        room, given = value, weights[name]
         if name.startswith("memory."):  # three gates, one below the other
-            value, given = value.unflatten(0, (3, config.units)), given.unflatten(0, (3, old.units))
-            value[:, : old.units] = 0.0  # what was there hears nothing of what is new
-        value[tuple(slice(n) for n in given.shape)] = given
+            room, given = value.unflatten(0, (3, config.units)), given.unflatten(0, (3, old.units))
+            room[:, : old.units] = 0.0  # what was there hears nothing of what is new
+        room[tuple(slice(n) for n in given.shape)] = given
     return config, out
 
 

@@ -49,10 +49,11 @@ class NetConfig:
     level_decay: float = 0.995  # per frame: 2.3 s at hop 512, 44.1 kHz
     level_floor: float = 1e-3  # of the mean magnitude of a frame: below 16-bit dither
     compression: float = 100.0
-    vad_smooth: float = 0.8  # without a memory the detector's logit is a running mean with this decay: 52 ms
+    vad_smooth: float = 0.8  # the logit of the detector's CNN is a running mean with this decay: 52 ms
     vad_memory: int = 0  # units of the detector's memory; 0: none
     vad_look: int = 32  # numbers that the memory takes from the mask net's dense layer
     vad_dropout: float = 0.3  # of what the memory sees
+    vad_share: float = 0.5  # of the memory's logit in what the detector says; the rest is the CNN's own
 
     def to_dict(self) -> dict[str, object]:
         """The plain form, for a checkpoint or a log."""
@@ -207,7 +208,9 @@ class Koretzky(nn.Module):
         relative = self.level.relative(magnitude, start)
         if self.detector is not None:
             logits, seen = self.senses(relative, pad)
-            return logits, self.detector(seen, self.detector.settled(self.silent()))
+            heard = self.detector(seen, self.detector.settled(self.silent()))
+            own = self.smooth(self.vad_net.out(seen[..., : self.config.vad_dense])[..., 0])
+            return logits, torch.lerp(own, heard, self.config.vad_share)
         features = self._padded(relative, pad)
         return self.mask_net(features), self.vad_net(features)[..., 0]
 
@@ -238,14 +241,14 @@ class Koretzky(nn.Module):
 
     @torch.no_grad()
     def silence_logit(self) -> float:
-        """What the detector says of endless silence."""
+        """What the detector's CNN says of endless silence."""
         return float(self.vad_net(torch.full((1, CONTEXT, BINS), SILENCE, device=self.level.tilt.device)))
 
     def smooth(self, logits: Tensor) -> Tensor:
-        """Running mean of the detector's logits (T,), which begins with that of silence."""
-        decay, value = self.config.vad_smooth, self.silence_logit()
+        """Running mean of the CNN's logits (..., T), which begins with that of silence."""
+        decay, value = self.config.vad_smooth, torch.full_like(logits[..., 0], self.silence_logit())
         out = []
-        for logit in logits.tolist():
+        for logit in logits.unbind(-1):
             value = decay * value + (1 - decay) * logit
             out.append(value)
-        return logits.new_tensor(out)
+        return torch.stack(out, -1)
