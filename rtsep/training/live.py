@@ -48,6 +48,7 @@ class LiveTraining:
     sources: int = 8
     rolls: int = 2
     split: str = "train"
+    chunk: int = 4  # sequences that go through the net at once: their maps fit the processor's cache
     carried: float = 0.7  # share of the sequences whose memory begins with the end of another one
 
 
@@ -80,13 +81,19 @@ class LiveRun:
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # of the dropout
         batch = {k: torch.from_numpy(v).to(self.device) for k, v in mixer.batch(self.step).arrays().items()}
         self.model.train()
-        start = self.starts(len(batch["field"]))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            logits, ends = self.model.masks(self.model.features(batch["field"]), start)
-        self.ends = ends.detach().float()
-        loss = losses.field_mask(logits.float(), batch["target"], batch["cross"], batch["voice"], batch["bins"])
+        n, size = len(batch["field"]), self.config.chunk
+        start, total, ends = self.starts(n), 0.0, []
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        for at in range(0, n, size):
+            some = {k: v[at : at + size] for k, v in batch.items()}
+            with torch.autocast(self.device.type, torch.bfloat16):
+                logits, end = self.model.masks(self.model.features(some["field"]), start[at : at + size])
+            ends.append(end.detach().float())
+            loss = losses.field_mask(logits.float(), some["target"], some["cross"], some["voice"], some["bins"])
+            loss = loss * (len(end) / n)
+            loss.backward()
+            total += loss.item()
+        self.ends = torch.cat(ends)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimizer.step()
         keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
@@ -97,7 +104,7 @@ class LiveRun:
                 else:  # the counters of batch normalisation
                     self.mean[k].copy_(v)
         self.step += 1
-        return loss.item()
+        return total
 
     def starts(self, sequences: int) -> torch.Tensor:
         """What the memory of each sequence begins with, (sequences, units): nothing, or what other music left there."""
