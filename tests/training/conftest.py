@@ -53,3 +53,15 @@ def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the decoded corpus."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def singers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One song each of the training singers, of a dev singer and of one that is neither."""
+    root, rng = tmp_path_factory.mktemp("mir1k"), np.random.default_rng(5)
+    for name, hz in (("abjones_1", 150.0), ("amy_1", 300.0), ("bug_1", 220.0), ("annar_1", 180.0)):
+        folder = root / "paired16k" / f"mir1k_{name}"
+        folder.mkdir(parents=True)
+        for part, sound in (("vocals", _voice(rng, 4, hz)), ("accompaniment", _music(rng, 4))):
+            soundfile.write(folder / f"{part}.opus", sound, RATE, format="OGG", subtype="OPUS")
+    return root

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from rtsep.training.trainer import Settings, Task
 
 #: Module and class of each.
-TASKS: dict[str, str] = {}
+TASKS: dict[str, str] = {
+    "drnn": "rtsep.training.tasks.drnn:DrnnTask",
+    "wvpnn": "rtsep.training.tasks.vpnn:WvpnnTask",
+    "cvpnn": "rtsep.training.tasks.vpnn:CvpnnTask",
+    "dnn": "rtsep.training.tasks.vpnn:DnnTask",
+}
 
 
 def find(name: str) -> type[Task]:
