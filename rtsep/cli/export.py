@@ -19,6 +19,8 @@ def export(
     storage: Literal["float32", "float16", "int8"] = "float32",
     overwrite: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     vad_bias: float = 0.0,
+    mask_scale: float = 1.0,
+    mask_shift: float = 0.0,
 ) -> int:
     """Make a model folder of a training's checkpoint.
 
@@ -43,12 +45,24 @@ def export(
         Replace a model that is already there.
     vad_bias
         Added to the logit of koretzky's voice detector: above 0 it says "voice" more often.
+    mask_scale
+        Of live, monitor and karaoke: the masks' logits times this; under 1 the net is less sure of itself.
+    mask_shift
+        And plus this: above 0 more goes to the vocals.
     """
     with training_libraries():
         from rtsep.training.export import export as write
 
         folder = write(
-            checkpoint, output, check=check, overwrite=overwrite, storage=storage, say=print, vad_bias=vad_bias
+            checkpoint,
+            output,
+            check=check,
+            overwrite=overwrite,
+            storage=storage,
+            say=print,
+            vad_bias=vad_bias,
+            mask_scale=mask_scale,
+            mask_shift=mask_shift,
         )
     print(f"{folder}: write the data, licence, scores and cost into CARD.md before you pass it on")
     return 0

@@ -175,13 +175,14 @@ def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> Made:
     )
 
 
-def _live(values: dict[str, Any], storage: str) -> Made:
+def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> Made:
     from rtsep.training import live_check, live_graph
     from rtsep.training.nets import live
     from rtsep.training.quantize import quantized
 
     model = live.Live(live.LiveConfig.from_dict(values["net"]))
     model.load_state_dict(values["mean"])
+    model.temper(*temper)
     stored, notes = model.eval(), []
     if storage == "float16":
         stored = live_check.rounded(model)
@@ -214,6 +215,8 @@ def export(
     overwrite: bool = False,
     vad_bias: float = 0.0,
     storage: str = "float32",
+    mask_scale: float = 1.0,
+    mask_shift: float = 0.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write the model folder of a checkpoint and return it.
@@ -234,6 +237,9 @@ def export(
     storage : str
         Of the live family. "float16": weights take half the room in the file, the net computes in float32 as before.
         "int8": dense layers compute with 8 bits; no training can begin with such a file.
+    mask_scale, mask_shift : float
+        Of the live family: the logits of the masks are scaled and shifted so; chosen on songs that the training has
+        not seen.
     say : callable
         Told what the checks found.
 
@@ -246,6 +252,8 @@ def export(
     """
     if storage not in TOLERANCES:
         raise UsageError(f"storage {storage!r}: expected {' or '.join(TOLERANCES)}")
+    from rtsep.training.live import PROFILES
+
     values = read_checkpoint(checkpoint)
     model_file, manifest = output / "model.onnx", output / "manifest.toml"
     if (model_file.exists() or manifest.exists()) and not overwrite:
@@ -253,12 +261,16 @@ def export(
     config, name = values["config"], values["name"]
     if name != "koretzky" and vad_bias:
         raise UsageError(f"{name} has no voice detector to shift by vad_bias")
+    if name not in PROFILES and (mask_scale, mask_shift) != (1.0, 0.0):
+        raise UsageError(f"mask_scale and mask_shift are for {', '.join(PROFILES)}, not for {name}")
+    if not mask_scale > 0:
+        raise UsageError(f"mask_scale {mask_scale:g} is not possible: a number above 0 is")
     if name == "koretzky" and storage != "float32":
         raise UsageError(f"storage {storage}: koretzky is stored as float32 only")
     if name in TASKS:
         made = find(name).made(values, storage)
     else:
-        made = _koretzky(values, vad_bias) if name == "koretzky" else _live(values, storage)
+        made = _koretzky(values, vad_bias) if name == "koretzky" else _live(values, storage, (mask_scale, mask_shift))
     data = made.data
     text = _MANIFEST.format(
         name=name,

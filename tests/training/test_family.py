@@ -216,6 +216,20 @@ def test_exported_is_proved_in_the_host(
             assert torch.equal(tensor, weights[name]), name
 
 
+def test_export_tempers_the_masks(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    none = replace(SHORT, steps=0)
+    last = _train("live", corpus_folder, cache_folder, tmp_path / "run", sizes=SMALL, config=none)
+    folders = [
+        export(last, tmp_path / str(scale), check=False, mask_scale=scale, mask_shift=shift)
+        for scale, shift in ((1.0, 0.0), (0.8, 0.5))
+    ]
+    plain, tempered = (first_weights(folder)[1] for folder in folders)
+    assert torch.allclose(tempered["touch.bias"], 0.8 * plain["touch.bias"] + 0.5)
+    assert torch.allclose(tempered["out.weight"], 0.8 * plain["out.weight"])
+    with pytest.raises(UsageError, match="mask_scale 0 is not possible"):
+        export(last, tmp_path / "none", mask_scale=0.0)
+
+
 def test_float16_takes_half_the_room(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
     none, sizes = replace(SHORT, steps=0), LiveConfig()
     last = _train("live", corpus_folder, cache_folder, tmp_path / "run", sizes=sizes, config=none)

@@ -59,6 +59,13 @@ def test_a_grown_net_draws_the_same_masks():
     assert grown(config, weights, SMALL) == (config, weights)
 
 
+def test_tempered_masks_are_those_of_other_logits():
+    model, field = _model(), _field(40)
+    before = torch.logit(model.infer(field).double())
+    model.temper(0.7, 0.4)
+    assert torch.allclose(torch.logit(model.infer(field).double()), 0.7 * before + 0.4, atol=1e-3)
+
+
 def test_memory_begins_with_what_is_given():
     model = _model()
     x = model.features(_field(60)[None])

@@ -163,6 +163,19 @@ class Live(nn.Module):
         return self.masks(self.features(field))[0]
 
     @torch.no_grad()
+    def temper(self, scale: float, shift: float) -> None:
+        """Let the logits of the masks be ``scale * logit + shift`` from now on; only weights change.
+
+        A net is surer of songs that it has seen than of others: a scale under 1 takes that back, a shift above 0 keeps
+        more of the voice (Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks, 2017).
+        """
+        self.out.weight.mul_(scale)
+        self.out.bias.mul_(scale)
+        self.drawn.weight.div_(scale)
+        self.touch.weight.mul_(scale)
+        self.touch.bias.mul_(scale).add_(shift)
+
+    @torch.no_grad()
     def infer(self, field: Tensor) -> Tensor:
         """Masks (T, 2, F) of one whole stream of fields (T, 4, F), hop by hop."""
         k, t = self.config.apart, len(field)
