@@ -1,9 +1,9 @@
 """Table: the figures of the README, taken from the pages of the other programs.
 
-    python -m benchmarks.table [--output DIR] [--readme README.md]
+    python -m benchmarks.table [--output DIR] [--quality quality.json] [--readme README.md]
 
 Reads the JSON files in DIR (`build/bench`) and writes `table.md` beside them. With `--readme` it also replaces what
-stands between the marks `bench:begin` and `bench:end`.
+stands between the marks `bench:begin` and `bench:end`. `--quality` is the file that `benchmarks.quality` wrote.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ COLUMNS = (
     ("karaoke", "karaoke", 256, 128),
 )
 _RATE = 44100
+#: What the kinds of songs are called.
+KINDS = {"mir1k": "songs of new singers (MIR-1K)", "mashup": "mash-ups of new voices and bands"}
 
 Pages = Mapping[str, Mapping[str, Any]]
 
@@ -50,9 +52,23 @@ def find(pages: Pages, page: str, title: str, **wanted: Any) -> Mapping[str, Any
     raise UsageError(f"{page}.json has no row in '{title}' with {wanted}")
 
 
-def markdown(pages: Pages) -> str:
+def gains(quality: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Rows of the mean gain of vocals and accompaniment, a row for each kind of songs."""
+    out: dict[str, list[str]] = {}
+    for kind, title in KINDS.items():
+        for _, separator, *_ in COLUMNS:
+            some = [row for row in quality["scores"].get(separator, []) if row["kind"] == kind]
+            if not some:
+                raise UsageError(f"the quality file has no {kind} songs of {separator}: run benchmarks.quality with it")
+            vocals, music = (sum(row[key] for row in some) / len(some) for key in ("vocals_gain", "accompaniment_gain"))
+            name = f"{len(some)} {title}: vocals / accompaniment gain in SDR"
+            out.setdefault(name, []).append(f"{vocals:+.1f} / {music:+.1f} dB")
+    return out
+
+
+def markdown(pages: Pages, quality: Mapping[str, Any] | None = None) -> str:
     """The table and what stands under it."""
-    rows: dict[str, list[str]] = {}
+    rows: dict[str, list[str]] = gains(quality) if quality else {}
     for _, separator, hop, blocksize in COLUMNS:
         latency = find(pages, "latency", "JACK", samplerate=_RATE, blocksize=blocksize, separator=separator)
         live = find(pages, "hotpath", "Cost of one hop, live", separator=separator, hop=hop)
@@ -103,10 +119,12 @@ def fill(readme: str, table: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     options = parser(__doc__)
+    options.add_argument("--quality", type=Path, help="scores to put in, too")
     options.add_argument("--readme", type=Path, help="file to fill")
     chosen = options.parse_args(arguments)
     try:
-        table = markdown(read(chosen.output))
+        quality = json.loads(chosen.quality.read_text(encoding="utf-8")) if chosen.quality else None
+        table = markdown(read(chosen.output), quality)
         if chosen.readme:
             text = fill(chosen.readme.read_text(encoding="utf-8"), table)
             chosen.readme.write_text(text, encoding="utf-8")

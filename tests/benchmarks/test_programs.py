@@ -156,6 +156,19 @@ def test_table_fills_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert "old" not in text
     assert "256 frames, 5.8 ms | 512 frames, 11.6 ms | 512 frames, 11.6 ms" in text
     assert "10 min: 1 drop-outs, and 2" in text
+    quality = tmp_path / "quality.json"
+    songs = [
+        {"kind": kind, "vocals_gain": vocals, "accompaniment_gain": 1.0}
+        for kind, vocals in (("mir1k", 3.0), ("mir1k", 5.0), ("mashup", 7.0))
+    ]
+    quality.write_text(json.dumps({"scores": {name: songs for _, name, *_ in table.COLUMNS}}))
+    assert table.main(["--output", str(tmp_path), "--quality", str(quality)]) == 0
+    assert "| 2 songs of new singers (MIR-1K): vocals / accompaniment gain in SDR | +4.0 / +1.0 dB |" in (
+        tmp_path / "table.md"
+    ).read_text(encoding="utf-8")
+    quality.write_text(json.dumps({"scores": {"live": songs}}))
+    assert table.main(["--output", str(tmp_path), "--quality", str(quality)]) == 2
+    assert "no mir1k songs of monitor" in capsys.readouterr().err
     (tmp_path / "latency.json").unlink()
     assert table.main(["--output", str(tmp_path)]) == 2
     assert "latency.json is missing" in capsys.readouterr().err
