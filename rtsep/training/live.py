@@ -49,7 +49,8 @@ class LiveTraining:
     rolls: int = 2
     split: str = "train"
     chunk: int = 4  # sequences that go through the net at once: their maps fit the processor's cache
-    carried: float = 0.7  # share of the sequences whose memory begins with the end of another one
+    carried: float = 0.7  # share of the sequences whose memory begins with the end of another one,
+    louder_db: float = 6.0  # which was louder or softer than this one by so much (spread)
 
 
 class LiveRun:
@@ -82,12 +83,13 @@ class LiveRun:
         batch = {k: torch.from_numpy(v).to(self.device) for k, v in mixer.batch(self.step).arrays().items()}
         self.model.train()
         n, size = len(batch["field"]), self.config.chunk
-        start, total, ends = self.starts(n), 0.0, []
+        (start, warm), total, ends = self.starts(n), 0.0, []
         self.optimizer.zero_grad(set_to_none=True)
         for at in range(0, n, size):
             some = {k: v[at : at + size] for k, v in batch.items()}
             with torch.autocast(self.device.type, torch.bfloat16):
-                logits, end = self.model.masks(self.model.features(some["field"]), start[at : at + size])
+                features = self.model.features(some["field"], warm[at : at + size])
+                logits, end = self.model.masks(features, start[at : at + size])
             ends.append(end.detach().float())
             loss = losses.field_mask(logits.float(), some["target"], some["cross"], some["voice"], some["bins"])
             loss = loss * (len(end) / n)
@@ -106,14 +108,17 @@ class LiveRun:
         self.step += 1
         return total
 
-    def starts(self, sequences: int) -> torch.Tensor:
-        """What the memory of each sequence begins with, (sequences, units): nothing, or what other music left there."""
-        start = self.ends.new_zeros(sequences, self.net.units)
-        if len(self.ends):
-            other = self.ends[torch.randint(len(self.ends), (sequences,))]
-            carried = torch.rand(sequences, 1) < self.config.carried
-            start = torch.where(carried.to(other.device), other, start)
-        return start
+    def starts(self, sequences: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each sequence begins with: the memory (sequences, units) and the level (`Live.features`).
+
+        Both are as other music left them, or nothing.
+        """
+        carried = (torch.rand(sequences) < self.config.carried).to(self.ends)
+        gain = 10 ** (self.config.louder_db * torch.randn(sequences) / 20)
+        if not len(self.ends):
+            return self.ends.new_zeros(sequences, self.net.units), self.ends.new_zeros(sequences)
+        other = self.ends[torch.randint(len(self.ends), (sequences,))]
+        return other * carried[:, None], gain.to(carried) * carried
 
     def averaged(self) -> Live:
         """The model with the running mean of its weights, for scoring."""

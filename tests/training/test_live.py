@@ -66,6 +66,26 @@ def test_tempered_masks_are_those_of_other_logits():
     assert torch.allclose(torch.logit(model.infer(field).double()), 0.7 * before + 0.4, atol=1e-3)
 
 
+def test_running_mean_goes_on_from_what_went_before():
+    x = torch.rand(3, 700)
+    whole = running_mean(x, 0.97)
+    weight = 1 - 0.97**300.0  # of what was heard, against endless
+    before = torch.stack([whole[:, 299], torch.full((3,), weight)], 1)
+    assert torch.allclose(running_mean(x[:, 300:], 0.97, before), whole[:, 300:], atol=1e-6)
+    assert torch.equal(running_mean(x, 0.97, torch.zeros(3, 2)), whole)
+
+
+def test_warm_features_are_those_of_a_stream_that_was_as_loud():
+    model, field = _model(), _field(600)[None]
+    steady = field.clone()
+    steady[:, :, :2] = steady[:, :1, :2]
+    long = torch.cat([steady.expand(1, -1, -1, -1)] * 3, 1)
+    assert torch.allclose(model.features(steady, torch.ones(1)), model.features(long)[:, :, -600:], atol=1e-5)
+    half = model.features(steady, torch.tensor([4.0]))
+    assert half[:, :2, :5].mean() < model.features(steady)[:, :2, :5].mean()
+    assert torch.equal(model.features(field, torch.zeros(1)), model.features(field))
+
+
 def test_memory_begins_with_what_is_given():
     model = _model()
     x = model.features(_field(60)[None])

@@ -75,8 +75,11 @@ class LiveConfig:
         return LiveConfig(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in values.items()})  # type: ignore[arg-type]
 
 
-def running_mean(x: Tensor, decay: float, block: int = 256) -> Tensor:
-    """Mean of the past and present of x (B, T), older values fading by `decay` a frame; the start is not padded."""
+def running_mean(x: Tensor, decay: float, before: Tensor | None = None, block: int = 256) -> Tensor:
+    """Mean of the past and present of x (B, T), older values fading by `decay` a frame; the start is not padded.
+
+    `before` (B, 2) is what went before: the mean at the first frame, and its weight, 0 for nothing to 1 for endless.
+    """
     n = torch.arange(block, device=x.device)
     weights = torch.where(n[:, None] <= n, (1 - decay) * decay ** (n - n[:, None]).clamp_min(0).float(), 0.0)
     total, out = x.new_zeros(len(x), 1), []
@@ -85,7 +88,11 @@ def running_mean(x: Tensor, decay: float, block: int = 256) -> Tensor:
         sums = part @ weights[:t, :t] + total * decay ** (n[:t] + 1.0)
         total = sums[:, -1:]
         out.append(sums)
-    return torch.cat(out, 1) / (1 - decay ** torch.arange(1.0, x.shape[1] + 1, device=x.device))
+    fading = decay ** torch.arange(1.0, x.shape[1] + 1, device=x.device)
+    if before is None:
+        return torch.cat(out, 1) / (1 - fading)
+    mean, weight = before[:, :1], before[:, 1:] * fading
+    return (torch.cat(out, 1) + weight * mean) / (1 - fading + weight)
 
 
 class Live(nn.Module):
@@ -121,11 +128,16 @@ class Live(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def features(self, field: Tensor) -> Tensor:
-        """Stereo field (B, T, 4, F) to maps (B, 4, T, F) that do not depend on the playing level."""
+    def features(self, field: Tensor, warm: Tensor | None = None) -> Tensor:
+        """Stereo field (B, T, 4, F) to maps (B, 4, T, F) that do not depend on the playing level.
+
+        `warm` (B) tells how many times as loud as the sequence the music before it was; 0 for none.
+        """
         c = self.config
         magnitude = field[:, :, :2] * self.tilt
-        level = running_mean(magnitude.square().sum(2).sqrt().mean(-1), c.level_decay) + c.level_floor
+        level = magnitude.square().sum(2).sqrt().mean(-1)
+        before = None if warm is None else torch.stack([warm * level.mean(1), (warm > 0).to(level)], 1)
+        level = running_mean(level, c.level_decay, before) + c.level_floor
         scaled = torch.log1p(magnitude * (c.compression / level)[..., None, None])
         x = torch.cat([(scaled - FEATURE_MEAN) / FEATURE_SCALE, field[:, :, 2:]], 2)
         return x.transpose(1, 2).contiguous(memory_format=torch.channels_last)
