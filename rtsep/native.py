@@ -49,6 +49,12 @@ def float_pointer(typingctx, address):
 
 
 @intrinsic
+def complex_pointer(typingctx, address):
+    """``float complex *`` of an address."""
+    return types.CPointer(types.complex64)(types.intp), _int_to_pointer
+
+
+@intrinsic
 def double_pointer(typingctx, address):
     """``double *`` of an address."""
     return types.CPointer(types.float64)(types.intp), _int_to_pointer

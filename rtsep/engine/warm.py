@@ -59,7 +59,7 @@ def compile_all() -> None:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     demo_stems(44100)
-    for separator in ("passthrough", "midside", "adress", "band", "repet", "ica"):
+    for separator in ("passthrough", "midside", "adress", "band", "repet", "ica", "pitch-rules"):
         Chain(create(separator), StreamSpec(48000, 2)).process(np.zeros((2, 256), np.float32))
     driver = FreeDriver(48000, 256)
     driver.inputs = 2

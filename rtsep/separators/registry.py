@@ -49,6 +49,10 @@ BUILT_IN: dict[str, tuple[str, str]] = {
         "rtsep.separators.invert:Invert",
         "the voice is what is left of a known instrumental: invert:FILE (no net)",
     ),
+    "pitch-rules": (
+        "rtsep.separators.pitch_rules:PitchRules",
+        "the voice is the harmonics of a sung pitch, and hiss between them (no net)",
+    ),
     "repet": ("rtsep.separators.repet:Repet", "the voice is what does not repeat within the last seconds (no net)"),
 }
 

@@ -15,7 +15,7 @@ from tests.conftest import need
 from tests.e2e.sound import noise, sdr_db, song
 from tests.engine.hosts import run
 
-CLASSICAL = ("midside", "adress", "band", "repet", "ica")
+CLASSICAL = ("midside", "adress", "band", "repet", "ica", "pitch-rules")
 SEPARATORS = ("passthrough", "delay:3", *CLASSICAL, "koretzky")
 PARTS = {"vocals": Controls(music_db=-np.inf), "music": Controls(vocals_db=-np.inf)}
 

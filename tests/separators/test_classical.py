@@ -98,7 +98,7 @@ def test_any_spectrum_gives_a_mask() -> None:
     for scale in (1e-38, 1e-20, 1e-6, 1.0, 1e6, 1e18):
         spectrum = scale * (draw.standard_normal((2, SPEC.bins)) + 1j * draw.standard_normal((2, SPEC.bins)))
         spectrum[draw.random(spectrum.shape) < 0.3] = 0
-        for name in ("midside", "adress", "repet"):
+        for name in ("midside", "adress", "repet", "pitch-rules"):
             mask = mask_of(prepared(name), spectrum)
             assert ((mask >= 0) & (mask <= 1)).all(), f"{name} at {scale}"
         mask = mask_of(prepared("ica"), spectrum, rows=4)
