@@ -1,8 +1,8 @@
 """The pitch of a sound while it goes on: probabilistic YIN, step by step.
 
-Every threshold of YIN, weighted by a prior, proposes a period; a hidden Markov model over pitches a tenth of a semitone
-apart, each voiced or not, weighs what is proposed against what came before. It is filtered forwards: the pitch of a step
-depends on nothing to come, so the tracker adds no delay.
+Every threshold of YIN, weighted by a prior, proposes a period; a hidden Markov model over pitches a tenth of a
+semitone apart, each voiced or not, weighs what is proposed against what came before. It is filtered forwards: the
+pitch of a step depends on nothing to come, so the tracker adds no delay.
 
 Source: M. Mauch, S. Dixon, "pYIN: a fundamental frequency estimator using probabilistic threshold distributions",
 ICASSP 2014; there the most likely path of the whole recording is searched for.
