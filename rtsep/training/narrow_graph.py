@@ -177,7 +177,7 @@ def streaming_graph(model: NarrowNet, storage: str = "float32") -> tuple[onnx.Mo
         newest = g.add("Slice", [seen, g.shape(1), g.shape(past + 1), g.shape(0)], "newest")
         over = g.add("Sub", [g.add("Reshape", [newest, g.shape(1, -1)], "newest_row"), silence], "before_next")
         after.append(over)
-    values = g.add("Add", [g.add("Abs", [_outputs(b, seen)], "sizes"), b.number(TINY, "tiny")], "positive")
+    values = g.add("Max", [g.add("Softplus", [_outputs(b, seen)], "soft"), b.number(TINY, "tiny")], "positive")
     voice, music = b.split(values, [BINS, BINS], ["voice", "music"])
     g.add("Div", [voice, g.add("Add", [voice, music], "both")], "mask")
     after += [f"hidden{i}_next" for i in range(len(hidden))]

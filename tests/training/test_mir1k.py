@@ -20,7 +20,7 @@ from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.mir1k import Mir1kMixer, dev_songs, pairs, separate, singer_of  # noqa: E402
 from rtsep.training.narrow_graph import packed, stored, streaming_graph  # noqa: E402
 from rtsep.training.nets.drnn import Drnn  # noqa: E402
-from rtsep.training.nets.narrow import BINS, discriminative, masking  # noqa: E402
+from rtsep.training.nets.narrow import BINS, discriminative, masking, sources  # noqa: E402
 from rtsep.training.nets.vpnn import COLOUR_BIAS, Cvpnn, Dnn, VectorLayer, Wvpnn, colours  # noqa: E402
 from rtsep.training.proof import frame_deviation, noise  # noqa: E402
 from rtsep.training.tasks import TASKS, configured, find  # noqa: E402
@@ -63,13 +63,15 @@ def test_colours_know_every_magnitude():
 
 def test_masked_estimates_sum_to_the_mixture():
     torch.manual_seed(0)
-    voice, music, mixture = torch.randn(3, 50), torch.randn(3, 50), torch.rand(3, 50)
-    voice[0], music[0] = 0, 0
+    values, mixture = 20 * torch.randn(3, 2 * BINS), torch.rand(3, BINS)
+    values[0] = -1e4  # both sources silent
+    voice, music = sources(values)
     mask = masking(voice, music)
     assert ((mask >= 0) & (mask <= 1)).all()
     torch.testing.assert_close(mask * mixture + masking(music, voice) * mixture, mixture)
-    torch.testing.assert_close(mask[1:], voice[1:].abs() / (voice[1:].abs() + music[1:].abs()), rtol=0, atol=0.05)
+    torch.testing.assert_close(mask * (voice + music), voice)
     assert (mask[0] == 0.5).all()
+    assert mask.min() < 1e-6
 
 
 def test_gradients_of_masking_and_loss():
@@ -266,3 +268,19 @@ def test_a_corpus_without_the_singers(corpus_folder: Path, tmp_path: Path):
 
 def test_the_registry_names_tasks():
     assert all(find(name).name == name for name in TASKS)
+
+
+def test_the_table(singers: Path, tmp_path: Path):
+    pytest.importorskip("museval", reason="needs museval: pip install 'rtsep[eval]'")
+    from benchmarks import mir1k as table
+
+    folder = export(_train("drnn", singers, tmp_path / "run"), tmp_path / "model")
+    options = ["--quick", "--data", str(singers), "--cache", str(tmp_path / "cache"), "--runs", str(tmp_path / "runs")]
+    options += ["--models", str(folder), "--steps", "1", "--output", str(tmp_path)]
+    assert table.main(options) == 0
+    shipped, variants = json.loads((tmp_path / "mir1k.json").read_text())["tables"]
+    rows = {row["method"]: row for row in shipped["rows"]}
+    assert rows["mixture (floor)"]["vocals GNSDR"] == 0
+    assert rows["IRM"]["vocals GNSDR"] > rows[str(folder)]["vocals GNSDR"]
+    assert len(variants["rows"]) == len(table.VARIANTS)
+    assert table.main(["--data", str(tmp_path)]) == 2

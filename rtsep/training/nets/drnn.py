@@ -7,11 +7,10 @@ hundreds of steps long: gates carry it, and they neither fade nor explode, so th
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from rtsep.training import gru
-from rtsep.training.nets.narrow import BINS, NarrowNet
+from rtsep.training.nets.narrow import BINS, NarrowNet, sources
 
 
 class Drnn(NarrowNet):
@@ -27,10 +26,10 @@ class Drnn(NarrowNet):
         for layer in self.layers:
             for gate in layer.weight_hh_l0.data.split(units):
                 nn.init.orthogonal_(gate)
+            layer.bias_hh_l0.data[units : 2 * units] = -1.0  # what is new counts more than what was, at first
 
     def outputs(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         x = seen.flatten(2).transpose(0, 1)
         for layer in self.layers:
             x = gru.run(layer, x)
-        voice, music = self.out(x).transpose(0, 1).split(BINS, -1)
-        return torch.abs(voice), torch.abs(music)
+        return sources(self.out(x).transpose(0, 1))

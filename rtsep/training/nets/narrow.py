@@ -16,18 +16,24 @@ from torch.nn import functional as F
 from rtsep.training.nets.koretzky import SILENCE, Level, NetConfig, tilt
 
 BINS = 372
-TINY = 1e-3  # of both outputs: keeps their ratio, and so the mask, steady where both are near zero
+TINY = 1e-6  # least output: the quotient of two of them stays a number
 
 
 def masking(voice: Tensor, music: Tensor) -> Tensor:
-    """The deterministic masking layer: which share of the mixture is voice, of two outputs of any shape.
+    """The deterministic masking layer: which share of the mixture is voice, of two positive outputs of any shape.
 
-    ``|y1| / (|y1| + |y2|)``; its complement is that of the music, so the estimates sum to the mixture.
+    ``y1 / (y1 + y2)``; its complement is that of the music, so the estimates sum to the mixture.
     Source: P.-S. Huang, M. Kim, M. Hasegawa-Johnson, P. Smaragdis, "Singing-voice separation from monaural recordings
-    using deep recurrent neural networks", ISMIR 2014.
+    using deep recurrent neural networks", ISMIR 2014, where the outputs are of any sign and their sizes count. Ours are
+    positive (softplus): a mask near 0 then needs no output that is 0 to the last digit.
     """
-    a, b = voice.abs() + TINY, music.abs() + TINY
-    return a / (a + b)
+    return voice / (voice + music)
+
+
+def sources(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The positive outputs of both sources, (..., F) each, of a last layer's values (..., 2 F)."""
+    voice, music = F.softplus(values).clamp_min(TINY).split(BINS, -1)
+    return voice, music
 
 
 def discriminative(estimates: tuple[Tensor, Tensor], truths: tuple[Tensor, Tensor], gamma: float) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rtsep.training.nets.koretzky import FEATURE_MEAN, FEATURE_SCALE, LEAK
-from rtsep.training.nets.narrow import BINS, NarrowNet
+from rtsep.training.nets.narrow import BINS, NarrowNet, sources
 
 COLOUR_BIAS = 0.0938
 COLOUR_RANGE = 2 * FEATURE_MEAN  # log magnitude of the brightest colour
@@ -69,8 +69,7 @@ class Wvpnn(Vpnn):
     """Window vectors."""
 
     def outputs(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        voice, music = self.vectors(seen)[..., 1, :].split(BINS, -1)
-        return torch.abs(voice), torch.abs(music)
+        return sources(self.vectors(seen)[..., 1, :])
 
 
 class Cvpnn(Vpnn):
@@ -80,8 +79,7 @@ class Cvpnn(Vpnn):
         super().__init__(units, 1, 0)
 
     def outputs(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        voice, music = self.vectors(colours(seen[:, :, 0])).mean(-2).split(BINS, -1)
-        return torch.abs(voice), torch.abs(music)
+        return sources(self.vectors(colours(seen[:, :, 0])).mean(-2))
 
 
 class Dnn(NarrowNet):
@@ -98,5 +96,4 @@ class Dnn(NarrowNet):
         x = seen.flatten(2)
         for layer in self.layers[:-1]:
             x = F.leaky_relu(layer(x), LEAK)
-        voice, music = self.layers[-1](x).split(BINS, -1)
-        return torch.abs(voice), torch.abs(music)
+        return sources(self.layers[-1](x))
