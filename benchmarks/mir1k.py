@@ -39,7 +39,7 @@ SCORE_RATE = 16000
 MODELS = ("drnn", "wvpnn", "cvpnn", "dnn")
 PUBLISHED = {"drnn, published (other clips, whole protocol, 1000 units, both neighbours)": (7.45, 13.08, 9.68)}
 #: Settings of the trained variants of drnn, over its own: all are small, so that each takes a minute or two.
-SMALL = ("units=96", "frames=64")
+SMALL = ("units=128",)
 VARIANTS = {
     "with all of them": (),
     "without the masking layer in training": ("masking=off",),

@@ -96,19 +96,12 @@ def _features(b: _Builder) -> str:
     return g.add("Div", [g.add("Sub", [log, g.number(FEATURE_MEAN)], "centred"), g.number(FEATURE_SCALE)], "feature")
 
 
-def _gru(b: _Builder, index: int, x: str, units: int) -> str:
+def _recurrent(b: _Builder, index: int, x: str) -> str:
     """One step of a recurrent layer: x (1, inputs) to its new state (1, units)."""
-    g, name, past = b.graph, f"layers.{index}", f"hidden{index}"
-    parts = []
-    for side, source in (("ih", x), ("hh", past)):
-        product = b.linear(source, f"{name}.weight_{side}_l0", f"{name}.bias_{side}_l0", f"{name}_{side}")
-        parts.append(b.split(product, [2 * units, units], [f"{product}_rz", f"{product}_n"]))
-    gates = g.add("Sigmoid", [g.add("Add", [parts[0][0], parts[1][0]], f"{name}_rz")], f"{name}_gates")
-    r, z = b.split(gates, [units, units], [f"{name}_r", f"{name}_z"])
-    heard = g.add("Add", [parts[0][1], g.add("Mul", [r, parts[1][1]], f"{name}_rn")], f"{name}_heard")
-    new = g.add("Tanh", [heard], f"{name}_new")
-    kept = g.add("Mul", [z, g.add("Sub", [past, new], f"{name}_change")], f"{name}_kept")
-    return g.add("Add", [new, kept], f"{past}_next")
+    g, name = b.graph, f"layers.{index}"
+    heard = b.linear(x, f"{name}.input.weight", f"{name}.input.bias", f"{name}_heard")
+    kept = g.add("Gemm", [f"hidden{index}", b.weight(f"{name}.weight"), heard], f"{name}_kept", transB=1)
+    return g.add("Relu", [kept], f"hidden{index}_next")
 
 
 def _vectors(b: _Builder, x: str, layers: int) -> str:
@@ -150,8 +143,8 @@ def _outputs(b: _Builder, seen: str) -> str:
         return g.add("ReduceMean", [vectors], "middle", axes=[0], keepdims=1)
     x = g.add("Reshape", [seen, g.shape(1, -1)], "flat")
     if isinstance(model, Drnn):
-        for index, layer in enumerate(model.layers):
-            x = _gru(b, index, x, layer.hidden_size)
+        for index in range(len(model.layers)):
+            x = _recurrent(b, index, x)
         return b.linear(x, "out.weight", "out.bias", "values")
     assert isinstance(model, Dnn)
     for index in range(len(model.layers)):
@@ -165,7 +158,7 @@ def streaming_graph(model: NarrowNet, storage: str = "float32") -> tuple[onnx.Mo
     """The ONNX model of a trained net whose weights are `stored`, and the size S of its state."""
     b = _Builder(model, storage)
     g, past = b.graph, model.frames - 1
-    hidden = [layer.hidden_size for layer in model.layers] if isinstance(model, Drnn) else []
+    hidden = [layer.input.out_features for layer in model.layers] if isinstance(model, Drnn) else []
     names = ["level", *(["before"] if past else []), *(f"hidden{i}" for i in range(len(hidden)))]
     sizes = [2, *([past * BINS] if past else []), *hidden]
     b.split("state", sizes, names)

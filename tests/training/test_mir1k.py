@@ -19,7 +19,7 @@ from rtsep.training.export import TOLERANCES, export  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.mir1k import Mir1kMixer, dev_songs, pairs, separate, singer_of  # noqa: E402
 from rtsep.training.narrow_graph import packed, stored, streaming_graph  # noqa: E402
-from rtsep.training.nets.drnn import Drnn  # noqa: E402
+from rtsep.training.nets.drnn import Drnn, RecurrentLayer  # noqa: E402
 from rtsep.training.nets.narrow import BINS, discriminative, masking, sources  # noqa: E402
 from rtsep.training.nets.vpnn import COLOUR_BIAS, Cvpnn, Dnn, VectorLayer, Wvpnn, colours  # noqa: E402
 from rtsep.training.proof import frame_deviation, noise  # noqa: E402
@@ -49,6 +49,21 @@ def test_cross_products_against_a_loop():
         for j in range(4):
             wanted = bias[:, j] + sum(np.cross(x[n, :, i].numpy(), weight[:, j, i]) for i in range(5))
             np.testing.assert_allclose(found[n, :, j], wanted, atol=1e-5)
+
+
+def test_the_recurrence_against_a_loop():
+    torch.manual_seed(0)
+    layer, x = RecurrentLayer(3, 4).double(), torch.randn(5, 2, 3, dtype=torch.float64)
+    layer.weight.data.normal_()
+    state, wanted = torch.zeros(2, 4, dtype=torch.float64), []
+    for now in x:
+        state = torch.relu(layer.input(now) + state @ layer.weight.t())
+        wanted.append(state)
+    torch.testing.assert_close(layer(x), torch.stack(wanted))
+    (given,) = torch.autograd.grad(layer(x).square().sum(), layer.weight)
+    (loop,) = torch.autograd.grad(torch.stack(wanted).square().sum(), layer.weight)
+    torch.testing.assert_close(given, loop)
+    assert torch.autograd.gradcheck(layer, [x.requires_grad_()])
 
 
 def test_colours_know_every_magnitude():
