@@ -28,6 +28,7 @@ MEMORY = np.dtype(
     [
         *((name, np.int64) for name in ("channels", "bins", "net", "feature", "input_rows", "mask_rows", "net_bins")),
         *((name, np.int64) for name in ("input", "mask", "held", "vad", "params", "params_count", "gate")),
+        ("mask_params", np.int64),
         ("hop_ms", np.float64),
     ]
 )
@@ -64,10 +65,10 @@ def separate(memory, spectrum, mask):
     gain = 1.0
     if m.vad != 0:
         voice = carray(float_pointer(m.vad), 1)[0]
-        gain = voice_gain(carray(double_pointer(m.gate), 1), voice, values[4:], m.hop_ms)
+        gain = voice_gain(carray(double_pointer(m.gate), 1), voice, values[m.mask_params :], m.hop_ms)
     net_mask = carray(float_pointer(m.mask), (m.mask_rows, m.net_bins))
     held = carray(float_pointer(m.held), (m.mask_rows, m.net_bins))
-    hold_mask(net_mask, gain, values[:4], m.hop_ms, held, carray(mask, (m.channels, m.bins)))
+    hold_mask(net_mask, gain, values[: m.mask_params], m.hop_ms, held, carray(mask, (m.channels, m.bins)))
     return 0
 
 
@@ -86,17 +87,19 @@ class CompiledNet:
     session : Session
         Open session.
     feature : Feature
-        Shapes of input and mask.
+        Shape of the input.
+    mask_shape : tuple of int
+        Shape of the mask.
     """
 
     device = "cpu"
 
-    def __init__(self, manifest: Manifest, session: Session, feature: Feature) -> None:
+    def __init__(self, manifest: Manifest, session: Session, feature: Feature, mask_shape: tuple[int, ...]) -> None:
         self._session, self._feature, self._message = session, feature, session.library.message
         tensors = manifest.tensors
         #: Input of the next run, and mask and voice probability of the last one.
         self.input: NDArray[np.float32] = np.zeros(feature.input_shape, np.float32)
-        self.mask: NDArray[np.float32] = np.zeros(feature.mask_shape, np.float32)
+        self.mask: NDArray[np.float32] = np.zeros(mask_shape, np.float32)
         self.vad: NDArray[np.float32] | None = None if tensors.vad is None else np.zeros((1, 1), np.float32)
         turns = tensors.turns
         self._states = [[np.zeros(state.shape, np.float32) for state in manifest.state] for _ in range(2 * turns)]
@@ -137,8 +140,14 @@ class CompiledNet:
             self.run()
         self.reset()
 
-    def compiled(self, spec: StreamSpec, params: Parameters, gate: Gate, held: Mask) -> Compiled:
-        """Give the C function that runs this net for a stream, with these parameters, this gate and smoothed mask."""
+    def compiled(
+        self, spec: StreamSpec, params: Parameters, mask_params: int, gate: Gate, held: Mask, mask: Mask
+    ) -> Compiled:
+        """Give the C function that runs this net for a stream.
+
+        With these parameters, of which the first `mask_params` shape the mask, this gate, this smoothed mask, and those
+        rows of the net's mask that are played.
+        """
         memory = np.zeros(1, MEMORY)
         facts = {
             "channels": spec.channels,
@@ -146,14 +155,15 @@ class CompiledNet:
             "net": self._words.ctypes.data,
             "feature": self._feature.code,
             "input_rows": self.input.shape[0],
-            "mask_rows": self.mask.shape[0],
+            "mask_rows": mask.shape[0],
             "net_bins": self.input.shape[1],
             "input": self.input.ctypes.data,
-            "mask": self.mask.ctypes.data,
+            "mask": mask.ctypes.data,
             "held": held.ctypes.data,
             "vad": 0 if self.vad is None else self.vad.ctypes.data,
             "params": params.state.ctypes.data,
             "params_count": params.state.shape[1],
+            "mask_params": mask_params,
             "gate": gate.state.ctypes.data,
             "hop_ms": spec.hop_ms,
         }

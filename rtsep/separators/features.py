@@ -58,7 +58,8 @@ class Feature(Protocol):
         shape : ndarray of float64
             Strength: the soft mask is taken to the power of ``1 / strength``. Binary: cross-fade from the soft mask
             (0) to the binary one (1), which is 1 where the net's mask is above the threshold. Threshold. Protect: how
-            far the mask is smoothed in time, and kept from closing wholly, 0 to 1.
+            far the mask is smoothed in time, and kept from closing wholly, 0 to 1. Perhaps part: 1 makes the binary
+            mask what is left of the non-vocal one, which is 1 where the net's mask is below ``1 - threshold``.
         hop_ms : float
             Length of a hop.
         held : ndarray, shape of `tensor`
@@ -173,7 +174,8 @@ def hold_mask(tensor, gain, shape, hop_ms, held, mask):
     its highest one.
     """
     rows, bins = tensor.shape
-    strength, binary, threshold, protect = shape
+    strength, binary, threshold, protect = shape[0], shape[1], shape[2], shape[3]
+    of_music = shape.size > 4 and shape[4] > 0.0
     keep, floor = protect * np.exp(-hop_ms / SMOOTH_MS), protect * FLOOR
     for channel in range(mask.shape[0]):
         if channel >= rows:
@@ -188,7 +190,7 @@ def hold_mask(tensor, gain, shape, hop_ms, held, mask):
                 elif net > 1.0:
                     net = 1.0
                 share = (1.0 - binary) * strengthen(net, strength)
-                if binary > 0.0 and net > threshold:
+                if binary > 0.0 and (net >= 1.0 - threshold if of_music else net > threshold):
                     share += binary
                 if share == share:  # NaN is passed on and does not stay
                     if keep > 0.0:

@@ -18,6 +18,7 @@ from rtsep.errors import ModelError, nearest
 
 NAME = "manifest.toml"
 MOST_TURNS = 16
+MOST_LOOKAHEADS = 64
 
 
 class File(msgspec.Struct, frozen=True):
@@ -85,6 +86,11 @@ class Tensors(msgspec.Struct, frozen=True):
         What bins above the net's get: the mask of its highest bin.
     lookahead : int
         The mask is for the frame that came so many hops ago.
+    lookaheads : int
+        More than 1: rows of the mask, for the frames of 0, 1 .. hops ago; `lookahead` is the row to play where a user
+        asks for no other (``NAME:ROW``).
+    confidence : bool
+        The mask is the probability of voice: parameters ``alpha`` and ``part`` take the place of ``threshold``.
     turns : int
         Copies of the state that take turns, one a hop: the net sees every so-manyth frame in each of them.
     """
@@ -95,6 +101,8 @@ class Tensors(msgspec.Struct, frozen=True):
     mask_kind: Literal["channels", "mid_side"] = "channels"
     extend: Literal["hold"] = "hold"
     lookahead: int = 0
+    lookaheads: int = 1
+    confidence: bool = False
     turns: int = 1
 
 
@@ -213,7 +221,7 @@ def _is_struct(kind: Any) -> bool:
 
 
 def _refuse_nonsense(path: Path, m: Manifest) -> None:
-    hop, window = m.transform.hop, m.transform.window
+    hop, window, rows = m.transform.hop, m.transform.window, m.tensors.lookaheads
     tensors = [m.tensors.input, m.tensors.mask, *([m.tensors.vad] if m.tensors.vad is not None else [])]
     tensors += [name for state in m.state for name in (state.input, state.output)]
     rules = {
@@ -227,6 +235,8 @@ def _refuse_nonsense(path: Path, m: Manifest) -> None:
         f"transform.synthesis {m.transform.synthesis} is not 2 x hop": m.transform.synthesis == 2 * hop,
         f"features.bins {m.features.bins} is not from 1 to window // 2 + 1": 1 <= m.features.bins <= window // 2 + 1,
         f"tensors.lookahead {m.tensors.lookahead} is not from 0 to 256 hops": 0 <= m.tensors.lookahead <= 256,
+        f"tensors.lookaheads {rows} is not 1, or not above lookahead, or above {MOST_LOOKAHEADS}": rows == 1
+        or m.tensors.lookahead < rows <= MOST_LOOKAHEADS,
         f"tensors.turns {m.tensors.turns} is not from 1 to {MOST_TURNS}": 1 <= m.tensors.turns <= MOST_TURNS,
         "two tensors have the same name": len(set(tensors)) == len(tensors),
         "a state's shape is empty or holds a size below 1": all(s.shape and min(s.shape) >= 1 for s in m.state),

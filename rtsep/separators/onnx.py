@@ -21,17 +21,37 @@ DEVICES = ("auto", "cpu", "cuda")
 #: lock, which other threads may hold.
 WORK_MS, LOCKED_WORK_MS = 2.5, 4.0
 
+_BINARY = Param(
+    "binary", "switch", 0.0, 1.0, 0.0, "on: a bin is wholly voice or wholly music; off: the net's soft mask"
+)
+_PROTECT = Param(
+    "protect",
+    "",
+    0.0,
+    1.0,
+    0.0,
+    "smooths the mask in time and keeps it from closing wholly: higher has less musical noise and separates less",
+)
 MASK_PARAMS = (
     STRENGTH,
-    Param("binary", "switch", 0.0, 1.0, 0.0, "on: a bin is wholly voice or wholly music; off: the net's soft mask"),
+    _BINARY,
     Param("threshold", "", 0.0, 1.0, 0.5, "mask from which a bin is voice where binary is on; higher takes less"),
+    _PROTECT,
+)
+#: In place of `MASK_PARAMS` where the mask is a probability.
+CONFIDENCE_PARAMS = (
+    STRENGTH,
+    _BINARY,
+    Param("alpha", "", 0.1, 0.9, 0.5, "confidence that a bin needs where binary is on; higher takes less for the part"),
+    _PROTECT,
     Param(
-        "protect",
-        "",
+        "part",
+        "choice",
         0.0,
         1.0,
         0.0,
-        "smooths the mask in time and keeps it from closing wholly: higher has less musical noise and separates less",
+        "which part alpha draws where binary is on: voice above alpha, or music below 1 - alpha",
+        ("vocals", "non-vocals"),
     ),
 )
 VAD_PARAMS = (
@@ -62,16 +82,20 @@ class OnnxSeparator(Separator):
         CPU and `notes` says why.
     cuda_graph : bool
         On CUDA, replay the net as one graph.
+    lookahead : int, optional
+        Hops to look ahead, of a net whose manifest offers several; else as the manifest says.
 
     Raises
     ------
     UsageError
-        If `device` is none of the three.
+        If `device` is none of the three, or the net does not look ahead by so much.
     ModelError
         If the manifest is missing or not understood.
     """
 
-    def __init__(self, folder: Path | str, device: str = "auto", cuda_graph: bool = False) -> None:
+    def __init__(
+        self, folder: Path | str, device: str = "auto", cuda_graph: bool = False, lookahead: int | None = None
+    ) -> None:
         if device not in DEVICES:
             raise UsageError(f"unknown device '{device}': {nearest(device, DEVICES)}")
         self.folder = Path(folder)
@@ -81,7 +105,9 @@ class OnnxSeparator(Separator):
         self.mask_kind = self.manifest.tensors.mask_kind
         super().__init__()
         self._has_vad = self.manifest.tensors.vad is not None
-        self.params = Parameters(self._with_defaults(MASK_PARAMS + (VAD_PARAMS if self._has_vad else ())))
+        mask_params = CONFIDENCE_PARAMS if self.manifest.tensors.confidence else MASK_PARAMS
+        self.params = Parameters(self._with_defaults(mask_params + (VAD_PARAMS if self._has_vad else ())))
+        self._mask_params = len(mask_params)
         self.work_ms = LOCKED_WORK_MS
         self._device = device
         self._cuda_graph = cuda_graph
@@ -91,11 +117,29 @@ class OnnxSeparator(Separator):
                 f"{self.folder / manifest.NAME}: tensors.mask_kind mid_side needs features with two masks, "
                 f"{self.manifest.features.kind} has one"
             )
+        self._lookahead, self._rows = self._chosen(lookahead)
         self._gate = Gate()
         self._held = np.zeros(self._feature.mask_shape, np.float32)
         self._net: Net | CompiledNet | None = None
         #: Where the net runs, ``"cpu"`` or ``"cuda"``; known after `prepare`.
         self.runs_on = "cpu"
+
+    def _chosen(self, lookahead: int | None) -> tuple[int, slice]:
+        """Hops to look ahead, and the rows of the net's mask that are played."""
+        tensors = self.manifest.tensors
+        if tensors.lookaheads == 1:
+            if lookahead is not None:
+                raise UsageError(f"separator {self.name} has one look-ahead, {tensors.lookahead} hops: give no other")
+            return tensors.lookahead, slice(None)
+        if self._feature.mask_shape[0] != 1:
+            raise ModelError(
+                f"{self.folder / manifest.NAME}: tensors.lookaheads needs features with one mask, "
+                f"{self.manifest.features.kind} has {self._feature.mask_shape[0]}"
+            )
+        row = tensors.lookahead if lookahead is None else lookahead
+        if not 0 <= row < tensors.lookaheads:
+            raise UsageError(f"separator {self.name} looks ahead by 0 to {tensors.lookaheads - 1} hops, not by {row}")
+        return row, slice(row, row + 1)
 
     def _with_defaults(self, params: tuple[Param, ...]) -> tuple[Param, ...]:
         """Parameters with the manifest's own defaults."""
@@ -114,7 +158,7 @@ class OnnxSeparator(Separator):
     @property
     def latency(self) -> int:
         """Look-ahead in frames."""
-        return self.manifest.tensors.lookahead * self.manifest.transform.hop
+        return self._lookahead * self.manifest.transform.hop
 
     def required_hop(self, samplerate: int) -> int | None:
         """Hop that the net was trained with, in frames."""
@@ -162,14 +206,14 @@ class OnnxSeparator(Separator):
         self.params.ramp()
         self._feature.write(spectrum, net.input)
         net.run()
-        shape = self.params.values[: len(MASK_PARAMS)]
-        self._feature.spread(net.mask, self._gain(net), shape, self._spec.hop_ms, self._held, mask)
+        shape = self.params.values[: self._mask_params]
+        self._feature.spread(net.mask[self._rows], self._gain(net), shape, self._spec.hop_ms, self._held, mask)
 
     def _gain(self, net: Net | CompiledNet) -> float:
         """Gain of the voice gate for this hop."""
         if net.vad is None:
             return 1.0
-        values = self.params.values[len(MASK_PARAMS) :]
+        values = self.params.values[self._mask_params :]
         return float(voice_gain(self._gate.state, float(net.vad[0, 0]), values, self._spec.hop_ms))
 
     def reset(self) -> None:
@@ -184,4 +228,5 @@ class OnnxSeparator(Separator):
         """Give the net as a C function; None on CUDA, and where ONNX Runtime has no C library."""
         if not isinstance(self._net, CompiledNet):
             return None
-        return self._net.compiled(self._spec, self.params, self._gate, self._held)
+        mask = self._net.mask[self._rows]
+        return self._net.compiled(self._spec, self.params, self._mask_params, self._gate, self._held, mask)

@@ -115,7 +115,7 @@ def create(name_or_path: str, *, device: str = "auto", cuda_graph: bool = False,
     ----------
     name_or_path : str
         A name of `names`, with an argument after a colon where the separator takes one (``"delay:4"``), or the path
-        of a model folder.
+        of a model folder. The argument of a model is its look-ahead in hops, where it offers several.
     device : {"auto", "cpu", "cuda"}
         Where the net of a model folder runs; other separators do not heed it.
     cuda_graph : bool
@@ -137,8 +137,14 @@ def create(name_or_path: str, *, device: str = "auto", cuda_graph: bool = False,
     folder = there.get(name_or_path)
     if folder is None and (os.sep in name_or_path or (Path(name_or_path) / MANIFEST).is_file()):
         folder = Path(name_or_path).expanduser()
+    lookahead = None
+    if (folder is None or not folder.exists()) and name_or_path.rpartition(":")[2].isdecimal():
+        start, _, digits = name_or_path.rpartition(":")
+        if start in there or (Path(start) / MANIFEST).is_file():
+            folder, lookahead = there.get(start, Path(start)), int(digits)
     if folder is not None:
-        return _load("rtsep.separators.onnx:OnnxSeparator")(folder, device=device, cuda_graph=cuda_graph)
+        made = _load("rtsep.separators.onnx:OnnxSeparator")
+        return made(folder, device=device, cuda_graph=cuda_graph, lookahead=lookahead)
     points = {point.name: point for point in _plug_ins()}
     if name in points:
         return _construct(name, _load_plug_in(points[name]), argument, options)

@@ -93,7 +93,7 @@ def open_net(
 def _net_in_c(manifest: Manifest, library: c_library.Library, data: bytes, feature: Feature) -> CompiledNet:
     session = c_library.Session(library, data)
     check_tensors(manifest, session, feature)
-    return CompiledNet(manifest, session, feature)
+    return CompiledNet(manifest, session, feature, mask_shape(manifest, feature))
 
 
 def _net_in_python(manifest: Manifest, data: bytes, feature: Feature) -> Net:
@@ -130,6 +130,12 @@ def _cuda_session(ort: ModuleType, data: bytes, cuda_graph: bool) -> Any:
     return session
 
 
+def mask_shape(manifest: Manifest, feature: Feature) -> tuple[int, ...]:
+    """Shape of the net's mask: that of the features, or a row for each look-ahead."""
+    rows = manifest.tensors.lookaheads
+    return feature.mask_shape if rows == 1 else (rows, *feature.mask_shape[1:])
+
+
 def check_tensors(manifest: Manifest, session: Any, feature: Feature) -> None:
     """Compare every input and output of the net with the manifest, in both directions.
 
@@ -137,7 +143,7 @@ def check_tensors(manifest: Manifest, session: Any, feature: Feature) -> None:
     """
     tensors, states = manifest.tensors, manifest.state
     inputs: dict[str, tuple[int, ...]] = {tensors.input: feature.input_shape}
-    outputs: dict[str, tuple[int, ...]] = {tensors.mask: feature.mask_shape}
+    outputs: dict[str, tuple[int, ...]] = {tensors.mask: mask_shape(manifest, feature)}
     if tensors.vad is not None:
         outputs[tensors.vad] = (1, 1)
     inputs |= {state.input: tuple(state.shape) for state in states}
@@ -196,7 +202,7 @@ class Net:
         self._copied_back = on_cuda and cuda_graph
         #: Input of the next run, and mask and voice probability of the last one.
         self.input: NDArray[np.float32] = np.zeros(feature.input_shape, np.float32)
-        self.mask: NDArray[np.float32] = np.zeros(feature.mask_shape, np.float32)
+        self.mask: NDArray[np.float32] = np.zeros(mask_shape(manifest, feature), np.float32)
         self.vad: NDArray[np.float32] | None = None if manifest.tensors.vad is None else np.zeros((1, 1), np.float32)
 
         self._input = self._tensor(self.input)

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 #: Module and class of each.
 TASKS: dict[str, str] = {
+    "acapella": "rtsep.training.tasks.acapella:AcapellaTask",
+    "acapella-v2": "rtsep.training.tasks.acapella:AcapellaV2Task",
+    "cvpnn": "rtsep.training.tasks.vpnn:CvpnnTask",
+    "deep-karaoke": "rtsep.training.tasks.deep_karaoke:DeepKaraokeTask",
+    "dnn": "rtsep.training.tasks.vpnn:DnnTask",
     "drnn": "rtsep.training.tasks.drnn:DrnnTask",
     "wvpnn": "rtsep.training.tasks.vpnn:WvpnnTask",
-    "cvpnn": "rtsep.training.tasks.vpnn:CvpnnTask",
-    "dnn": "rtsep.training.tasks.vpnn:DnnTask",
 }
 
 
