@@ -67,12 +67,12 @@ def resampled(sound: Floats, rate: int, to: int) -> Floats:
     return signal.resample_poly(sound, to // step, rate // step).astype(np.float32)
 
 
-def separate(infer: Infer, mixture: Floats, lookahead: int = 0) -> Floats:
+def separate(infer: Infer, mixture: Floats, lookahead: int = 0, bins: int = BINS) -> Floats:
     """Vocals of a mixture (channels, frames) by a net, aligned with it: an offline form of what the stream does."""
     padded = np.pad(mixture, ((0, 0), (0, lookahead * HOP)))
     channels = [spectra(channel) for channel in padded]
-    mask = infer(np.abs(0.5 * (channels[0] + channels[-1])[:, :BINS]))[lookahead:]
-    mask = np.concatenate([mask, np.repeat(mask[:, -1:], WINDOW // 2 + 1 - BINS, axis=1)], axis=1)
+    mask = infer(np.abs(0.5 * (channels[0] + channels[-1])[:, :bins]))[lookahead:]
+    mask = np.concatenate([mask, np.repeat(mask[:, -1:], WINDOW // 2 + 1 - bins, axis=1)], axis=1)
     return np.stack([resynthesize(x[: len(mask)] * mask, mixture.shape[1]) for x in channels])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtsep.training.mir1k import separate
+from rtsep.training.nets.narrow import BINS
 
 Floats = NDArray[np.float32]
 Infer = Callable[[Floats], Floats]
@@ -38,7 +39,9 @@ def frame_deviation(data: bytes, size: int, bins: int, infer: Infer, frames: int
     return worst
 
 
-def chain_deviation_db(folder: Path, infer: Infer, lookahead: int, seconds: float = 1.5, seed: int = 0) -> float:
+def chain_deviation_db(
+    folder: Path, infer: Infer, lookahead: int, seconds: float = 1.5, seed: int = 0, bins: int = BINS
+) -> float:
     """Energy of the difference between the vocals of a model folder in the host and of `infer`, against the latter's.
 
     The sound is stereo noise that swells; the host takes it hop by hop, `infer` all at once.
@@ -51,7 +54,7 @@ def chain_deviation_db(folder: Path, infer: Infer, lookahead: int, seconds: floa
     swell = 0.02 + 0.2 * np.sin(np.arange(frames) * 2e-4) ** 2
     sound = (rng.standard_normal((2, frames)) * swell).astype(np.float32)
     sound[1] += 0.7 * sound[0]
-    wanted = separate(infer, sound, lookahead)
+    wanted = separate(infer, sound, lookahead, bins)
     found, _ = split(OnnxSeparator(folder, device="cpu"), sound, 44100)
     energy = float((wanted.astype(np.float64) ** 2).sum()) + 1e-20
     return 10 * float(np.log10(((found - wanted).astype(np.float64) ** 2).sum() / energy + 1e-20))

@@ -81,6 +81,10 @@ class Task:
         """What to make small, of a batch on the net's device; autocast is the task's own affair."""
         raise NotImplementedError
 
+    def run(self, device: torch.device) -> Run:
+        """The training at its start; a task that does not learn by gradients brings its own."""
+        return Run(self, device)
+
     def score(self, model: nn.Module) -> dict[str, Any]:
         """Scores on the dev songs, for the log; never of validation songs."""
         return {}
@@ -229,7 +233,7 @@ def train_task(
             raise UsageError(f"{last} is a run of {checkpoint['name']}, not of {kind.name}")
         settings = kind.settings_kind(**checkpoint["config"])
     task = kind(settings, data, cache)
-    run = Run(task, device)
+    run = task.run(device)
     if checkpoint is not None:
         run.restore(checkpoint)
     elif init is not None:

@@ -23,6 +23,7 @@ TASKS: dict[str, str] = {
     "deep-karaoke": "rtsep.training.tasks.deep_karaoke:DeepKaraokeTask",
     "dnn": "rtsep.training.tasks.vpnn:DnnTask",
     "drnn": "rtsep.training.tasks.drnn:DrnnTask",
+    "nmf": "rtsep.training.tasks.nmf:NmfTask",
     "wvpnn": "rtsep.training.tasks.vpnn:WvpnnTask",
 }
 

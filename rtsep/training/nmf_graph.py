@@ -1,0 +1,131 @@
+"""The streaming ONNX graph of nmf: a frame and the state in, a mask and the state out.
+
+The state (1, S) holds the last frames of bands, the activations, and the masks that wait for further patches.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from rtsep.errors import UsageError
+from rtsep.training.export import Made
+from rtsep.training.graph import OPSET, Graph
+from rtsep.training.nets.nmf import BAND_OF_BIN, BANDS, BINS, TINY, WIDTHS, Nmf, emphasis
+from rtsep.training.proof import chain_deviation_db, frame_deviation
+
+HOP = 512
+
+
+def made(model: Nmf, storage: str) -> Made:
+    """What ``rtsep export`` writes; with "float16" the bases are rounded, in the model too."""
+    if storage == "int8":
+        raise UsageError("storage int8: nmf is stored as float32 or float16")
+    size, notes = float(model.bases.shape[-1]), []
+    if storage == "float16":
+        rounded = (model.bases * size).half().float() / size
+        notes.append(
+            f"float16: bases move by {float((rounded - model.bases).abs().sum(-1).max()):.1e} of their sum at most"
+        )
+        model.bases.copy_(rounded)
+    data, state = streaming_graph(model, storage == "float16")
+    count = 2 * model.bases.shape[1]
+    return Made(
+        data=data,
+        state=state,
+        deviation=lambda: frame_deviation(data, state, BINS, model.infer),
+        summary=f"NMF with {count} fixed bases of {model.frames} frames, updates a hop: {model.updates}",
+        hop=HOP,
+        kind="mid_magnitude",
+        bins=BINS,
+        input="magnitude",
+        more="",
+        lookahead=model.lookahead,
+        chain=lambda folder: chain_deviation_db(folder, lambda x: model.infer(x) ** 2, model.lookahead, bins=BINS),
+        notes=notes,
+        # the mask of amplitudes squared: on dev songs better than as it is (benchmarks/experiments.md)
+        parameters={"strength": 0.5, "binary": 0.0, "threshold": 0.5},
+    )
+
+
+def streaming_graph(model: Nmf, half: bool = False) -> tuple[bytes, int]:
+    """ONNX file and size of the state."""
+    g = Graph()
+    frames, ahead = model.frames, model.lookahead
+    both, size = model.bases.shape[1], frames * BANDS
+    count = 2 * both
+
+    def part(source: str, first: int, last: int, name: str, axis: int = 1) -> str:
+        return g.add("Slice", [source, g.shape(first), g.shape(last), g.shape(axis)], name)
+
+    stored = g.constant(
+        "stored", (model.bases.reshape(count, size) * size).numpy().astype(np.float16 if half else np.float32)
+    )
+    if half:
+        stored = g.add("Cast", [stored], "stored_32", to=TensorProto.FLOAT)
+    bases = g.add("Mul", [stored, g.constant("unit", np.array(1 / size, np.float32))], "bases")
+    turned = g.add("Transpose", [bases], "turned", perm=[1, 0])
+    late = part(bases, size - (ahead + 1) * BANDS, size, "late")
+
+    rows, first = [], 0
+    for width, number in WIDTHS:
+        band = part("magnitude", first, first + width * number, f"bins_{width}")
+        band = g.add("Reshape", [band, g.shape(number, width)], f"bands_{width}")
+        band = g.add("ReduceSum", [band, g.shape(1)], f"sums_{width}", keepdims=0)
+        rows.append(g.add("Reshape", [band, g.shape(1, number)], f"row_{width}"))
+        first += width * number
+    new = g.add("Mul", [g.add("Concat", rows, "row", axis=1), g.constant("emphasis", emphasis()[None])], "newest")
+    v = g.add("Concat", [part("state", BANDS, size, "kept"), new], "patch", axis=1)
+
+    h = part("state", size, size + count, "before")
+    total = g.add("ReduceSum", [v, g.shape(1)], "total", keepdims=1)
+    scale = g.add("Add", [g.add("ReduceSum", [h, g.shape(1)], "activity", keepdims=1), _tiny(g)], "activity_some")
+    share = g.add("Mul", [g.add("Div", [h, scale], "shares"), g.number(1 - model.start)], "shares_kept")
+    share = g.add("Add", [share, g.constant("even", np.array(model.start / count, np.float32))], "shares_begun")
+    h = g.add("Mul", [share, total], "begun")
+    for turn in range(model.updates):
+        found = g.add("Add", [g.add("MatMul", [h, bases], f"model_{turn}"), _tiny(g)], f"model_some_{turn}")
+        ratio = g.add("Div", [v, found], f"ratio_{turn}")
+        h = g.add("Mul", [h, g.add("MatMul", [ratio, turned], f"factor_{turn}")], f"activations_{turn}")
+
+    parts = []
+    for source, name in enumerate(("voice", "music")):
+        of_source = part(h, source * both, (source + 1) * both, f"{name}_activations")
+        parts.append(
+            g.add("MatMul", [of_source, part(late, source * both, (source + 1) * both, f"{name}_late", 0)], name)
+        )
+    whole = g.add("Add", [g.add("Add", parts, "both"), _tiny(g)], "both_some")
+    masks = g.add("Div", [parts[0], whole], "masks")
+    kept = [v, h]
+    if ahead:
+        waiting = part("state", size + count, size + count + ahead * BANDS, "waiting")
+        waiting = g.add(
+            "Concat", [waiting, g.constant("nothing", np.zeros((1, BANDS), np.float32))], "waiting_all", axis=1
+        )
+        masks = g.add("Add", [waiting, masks], "sums")
+        kept.append(part(masks, BANDS, (ahead + 1) * BANDS, "waiting_on"))
+        masks = g.add("Mul", [part(masks, 0, BANDS, "oldest"), g.number(1 / (ahead + 1))], "means")
+    g.add("Gather", [masks, g.constant("band_of_bin", BAND_OF_BIN.astype(np.int64))], "mask", axis=1)
+    g.add("Concat", kept, "state_out", axis=1)
+
+    state = size + count + ahead * BANDS
+
+    def value(name: str, width: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width])
+
+    graph = helper.make_graph(
+        g.nodes,
+        "nmf",
+        [value("magnitude", BINS), value("state", state)],
+        [value("mask", BINS), value("state_out", state)],
+        list(g.constants.values()),
+    )
+    result = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rtsep")
+    result.ir_version = 8
+    onnx.checker.check_model(result, full_check=True)
+    return result.SerializeToString(), state
+
+
+def _tiny(g: Graph) -> str:
+    return g.constant("tiny", np.array(TINY, np.float32))
