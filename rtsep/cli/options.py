@@ -33,7 +33,9 @@ def settings(chosen: Config, texts: Sequence[str] | None, **options: float | Non
 
     `UsageError` if a text is not of that form; the separator itself checks names and values.
     """
-    pairs = {name: str(value) for name, value in chosen.separators.get(chosen.stream.separator or "", {}).items()}
+    separator, tables = chosen.stream.separator or "", chosen.separators
+    found = tables.get(separator) or tables.get(separator.partition(":")[0], {})  # of invert:FILE that of invert
+    pairs = {name: str(value) for name, value in found.items()}
     pairs |= {name: str(value) for name, value in options.items() if value is not None}
     for text in texts or ():
         name, equals, value = text.partition("=")

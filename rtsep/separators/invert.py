@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ FIND_LOW_HZ, FIND_HIGH_HZ = 60.0, 6000.0
 #: The best places of all, or those so far once one is above the first height, are looked at more closely where they are
 #: above the second, in root mean squares: the next piece has to be so many frames near to where it should be.
 CANDIDATES, SURE, LIKELY, NEAR = 8, 25.0, 6.0, 100
+#: Shortest instrumental that can be found, two pieces and some room; level that it has to reach.
+LEAST_S, SILENCE = 0.5, 1e-4
 #: Time of the engine per block of places.
 BLOCK_MS = 2.9
 #: The delay is measured so often; time without after which the search begins again.
@@ -312,7 +315,7 @@ class Invert(Separator):
     Raises
     ------
     UsageError
-        In `prepare`, if there is no file, or it cannot be read.
+        In `prepare`, if there is no file, or it cannot be read, is shorter than 0.5 s or silent.
     """
 
     name = "invert"
@@ -374,8 +377,16 @@ def _recording(path: str, spec: StreamSpec) -> NDArray[np.float32]:
 
     if not path:
         raise UsageError("separator invert needs the instrumental: invert:FILE")
-    with read_blocks(path, samplerate=spec.samplerate) as reader:
-        sound = np.concatenate(list(reader), axis=1)
+    try:
+        with read_blocks(Path(path).expanduser(), samplerate=spec.samplerate) as reader:
+            sound = np.concatenate(list(reader), axis=1)
+    except UsageError as error:
+        raise UsageError(f"instrumental of separator invert: {error}") from error
+    if sound.shape[1] < LEAST_S * spec.samplerate:
+        found = f"{sound.shape[1] / spec.samplerate:.2f} s long"
+        raise UsageError(f"instrumental of separator invert: {path} is {found}; at least {LEAST_S:g} s are needed")
+    if not np.abs(sound).max() > SILENCE:
+        raise UsageError(f"instrumental of separator invert: {path} is silent; give the music without the voice")
     if len(sound) == spec.channels:
         return sound
     return sound.mean(axis=0, keepdims=True) if spec.channels == 1 else np.repeat(sound, 2, axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from rtsep.errors import UsageError
 from rtsep.separators.invert import Invert
 from rtsep.separators.registry import create
 from rtsep.spec import StreamSpec
+from tests.e2e.programs import rtsep
 from tests.e2e.sound import song
 from tests.engine.hosts import run
 
@@ -123,5 +125,41 @@ def test_live_equals_offline(tmp_path: Path, masked: str) -> None:
 def test_what_a_user_may_do_wrong(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs the instrumental: invert:FILE"):
         create("invert").prepare(StreamSpec(48000, 2))
-    with pytest.raises(UsageError, match=r"nothing\.wav does not exist"):
-        create(f"invert:{tmp_path / 'nothing.wav'}").prepare(StreamSpec(48000, 2))
+    (tmp_path / "text.wav").write_text("no sound")
+    soundfile.write(tmp_path / "empty.wav", np.zeros((0, 2)), 48000)
+    soundfile.write(tmp_path / "short.wav", np.ones((4800, 2)) * 0.1, 48000)
+    soundfile.write(tmp_path / "silent.wav", np.zeros((48000, 2)), 48000)
+    soundfile.write(tmp_path / "six.wav", np.ones((48000, 6)) * 0.1, 48000)
+    for name, line in (
+        ("nothing.wav", "does not exist"),
+        (".", "is a folder"),
+        ("text.wav", "text.wav"),
+        ("empty.wav", "holds no sound"),
+        ("short.wav", "is 0.10 s long; at least 0.5 s are needed"),
+        ("silent.wav", "is silent"),
+        ("six.wav", "has 6 channels"),
+    ):
+        with pytest.raises(UsageError, match="instrumental of separator invert: ") as caught:
+            create(f"invert:{tmp_path / name}").prepare(StreamSpec(48000, 2))
+        assert line in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_command_separates_with_an_instrumental(tmp_path: Path) -> None:
+    """`~` is the home folder, the configuration's table is that of all instrumentals, a missing one is one line."""
+    samplerate = 44100
+    band, voice = notes(5, samplerate, 1, 0.2), 0.5 * notes(5, samplerate, 2, 0.2)
+    soundfile.write(tmp_path / "band.wav", band[0], samplerate, subtype="FLOAT")
+    soundfile.write(tmp_path / "song.wav", (voice + band)[0], samplerate, subtype="FLOAT")
+    (tmp_path / "config.toml").write_text("[separators.invert]\ndepth = 0.0\n")
+    command = ("separate", tmp_path / "song.wav", "-o", tmp_path / "parts", "--overwrite", "-q")
+    home = {**os.environ, "HOME": str(tmp_path)}
+    for more, least, most in ((("--config", tmp_path / "config.toml"), -1, 1), (("--set", "search_s=5"), 15, 99)):
+        done = rtsep(*command, "--separator", "invert:~/band.wav", *more, env=home)
+        assert (done.returncode, done.stderr) == (0, b"")
+        vocals = soundfile.read(tmp_path / "parts" / "song" / "vocals.wav", dtype="float32", always_2d=True)[0].T
+        assert least < cancelled_db(band, voice, vocals, slice(3 * samplerate, -samplerate // 4)) < most
+    done = rtsep(*command, "--separator", "invert:~/nothing.wav", env=home)
+    assert done.returncode == 2
+    assert done.stderr.count(b"\n") == 1
+    assert b"nothing.wav does not exist" in done.stderr
