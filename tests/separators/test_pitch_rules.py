@@ -72,11 +72,17 @@ def test_pitch_as_librosa_finds_it(name: str) -> None:
     at = np.rint(middle_of(ends, np.maximum(hz, 65.0), samplerate) * samplerate / 128).astype(int)
     ours = probability > 0.5
     assert (ours == voiced[at]).mean() > 0.95
-    both = ours & voiced[at]
-    assert both.mean() > 0.7
-    off = cents(hz[both], wanted[at][both])
-    assert np.median(off) < 10
-    assert (off < 50).mean() > 0.97
+
+    def apart(shift: int) -> np.ndarray:
+        moved = np.clip(at + shift, 0, len(voiced) - 1)
+        both = ours & voiced[moved]
+        assert both.mean() > 0.6
+        return cents(hz[both], wanted[moved][both])
+
+    # Which time a pitch is for differs between its versions, by a quarter of its frame of 2048 at most.
+    off = min((apart(shift) for shift in range(-5, 6)), key=np.median)
+    assert np.median(off) < 6  # its pitches are 10 cents apart
+    assert (off < 30).mean() > 0.97
 
 
 def test_weights_of_the_thresholds_are_those_of_the_distribution() -> None:
