@@ -1,4 +1,4 @@
-"""The streaming ONNX graph of nmf: a frame and the state in, a mask and the state out.
+"""The streaming ONNX graph of nmf: a frame and the state in, a mask for each look-ahead and the state out.
 
 The state (1, S) holds the last frames of bands, the activations, and the masks that wait for further patches.
 """
@@ -18,7 +18,7 @@ from rtsep.training.proof import chain_deviation_db, frame_deviation
 HOP = 512
 
 
-def made(model: Nmf, storage: str) -> Made:
+def made(model: Nmf, storage: str, lookahead: int) -> Made:
     """What ``rtsep export`` writes; with "float16" the bases are rounded, in the model too."""
     if storage == "int8":
         raise UsageError("storage int8: nmf is stored as float32 or float16")
@@ -40,19 +40,21 @@ def made(model: Nmf, storage: str) -> Made:
         kind="mid_magnitude",
         bins=BINS,
         input="magnitude",
-        more="",
-        lookahead=model.lookahead,
-        chain=lambda folder: chain_deviation_db(folder, lambda x: model.infer(x) ** 2, model.lookahead, bins=BINS),
+        more=f"lookaheads = {model.frames}\nconfidence = true\n",
+        lookahead=lookahead,
+        chain=lambda folder: chain_deviation_db(
+            folder, lambda x: model.infer(x)[:, lookahead] ** 2, lookahead, bins=BINS
+        ),
         notes=notes,
         # the mask of amplitudes squared: on dev songs better than as it is (benchmarks/experiments.md)
-        parameters={"strength": 0.5, "binary": 0.0, "threshold": 0.5},
+        parameters={"strength": 0.5, "binary": 0.0, "alpha": 0.5},
     )
 
 
 def streaming_graph(model: Nmf, half: bool = False) -> tuple[bytes, int]:
     """ONNX file and size of the state."""
     g = Graph()
-    frames, ahead = model.frames, model.lookahead
+    frames = model.frames
     both, size = model.bases.shape[1], frames * BANDS
     count = 2 * both
 
@@ -66,7 +68,6 @@ def streaming_graph(model: Nmf, half: bool = False) -> tuple[bytes, int]:
         stored = g.add("Cast", [stored], "stored_32", to=TensorProto.FLOAT)
     bases = g.add("Mul", [stored, g.constant("unit", np.array(1 / size, np.float32))], "bases")
     turned = g.add("Transpose", [bases], "turned", perm=[1, 0])
-    late = part(bases, size - (ahead + 1) * BANDS, size, "late")
 
     rows, first = [], 0
     for width, number in WIDTHS:
@@ -92,33 +93,31 @@ def streaming_graph(model: Nmf, half: bool = False) -> tuple[bytes, int]:
     parts = []
     for source, name in enumerate(("voice", "music")):
         of_source = part(h, source * both, (source + 1) * both, f"{name}_activations")
-        parts.append(
-            g.add("MatMul", [of_source, part(late, source * both, (source + 1) * both, f"{name}_late", 0)], name)
-        )
+        half_of = part(bases, source * both, (source + 1) * both, f"{name}_bases", 0)
+        parts.append(g.add("MatMul", [of_source, half_of], name))
     whole = g.add("Add", [g.add("Add", parts, "both"), _tiny(g)], "both_some")
-    masks = g.add("Div", [parts[0], whole], "masks")
-    kept = [v, h]
-    if ahead:
-        waiting = part("state", size + count, size + count + ahead * BANDS, "waiting")
-        waiting = g.add(
-            "Concat", [waiting, g.constant("nothing", np.zeros((1, BANDS), np.float32))], "waiting_all", axis=1
-        )
-        masks = g.add("Add", [waiting, masks], "sums")
-        kept.append(part(masks, BANDS, (ahead + 1) * BANDS, "waiting_on"))
-        masks = g.add("Mul", [part(masks, 0, BANDS, "oldest"), g.number(1 / (ahead + 1))], "means")
-    g.add("Gather", [masks, g.constant("band_of_bin", BAND_OF_BIN.astype(np.int64))], "mask", axis=1)
+    waiting = part("state", size + count, 2 * size + count - BANDS, "waiting")
+    nothing = g.constant("nothing", np.zeros((1, BANDS), np.float32))
+    sums = g.add("Concat", [waiting, nothing], "waiting_all", axis=1)
+    sums = g.add("Add", [sums, g.add("Div", [parts[0], whole], "masks")], "sums")
+    kept = [v, h, part(sums, BANDS, size, "waiting_on")]
+    rows_of = g.add("Reshape", [sums, g.shape(frames, BANDS)], "sums_of_frames")
+    share = g.constant("patches", (1 / np.arange(frames, 0, -1, dtype=np.float32))[:, None])
+    means = g.add("Mul", [rows_of, share], "means")
+    newest = g.add("Gather", [means, g.constant("backwards", np.arange(frames)[::-1].astype(np.int64))], "newest_first")
+    g.add("Gather", [newest, g.constant("band_of_bin", BAND_OF_BIN.astype(np.int64))], "mask", axis=1)
     g.add("Concat", kept, "state_out", axis=1)
 
-    state = size + count + ahead * BANDS
+    state = 2 * size + count - BANDS
 
-    def value(name: str, width: int) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width])
+    def value(name: str, width: int, height: int = 1) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [height, width])
 
     graph = helper.make_graph(
         g.nodes,
         "nmf",
         [value("magnitude", BINS), value("state", state)],
-        [value("mask", BINS), value("state_out", state)],
+        [value("mask", BINS, frames), value("state_out", state)],
         list(g.constants.values()),
     )
     result = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rtsep")

@@ -13,7 +13,7 @@ from rtsep.training.nets.narrow import BINS
 
 Floats = NDArray[np.float32]
 Infer = Callable[[Floats], Floats]
-"""Magnitudes (T, F) of a whole stream to masks (T, F)."""
+"""Magnitudes (T, F) of a whole stream to masks (T, F), or (T, rows, F)."""
 
 
 def noise(frames: int, bins: int, seed: int = 0) -> Floats:
@@ -35,7 +35,7 @@ def frame_deviation(data: bytes, size: int, bins: int, infer: Infer, frames: int
     state, worst = np.zeros((1, size), np.float32), 0.0
     for row, mask in zip(magnitude, infer(magnitude), strict=True):
         got, state = session.run(["mask", "state_out"], {"magnitude": row[None], "state": state})
-        worst = max(worst, float(np.abs(got[0] - mask).max()))
+        worst = max(worst, float(np.abs(got - mask).max()))
     return worst
 
 

@@ -3,7 +3,8 @@
 Source: the baseline of A. J. R. Simpson, G. Roma, M. D. Plumbley, "Deep karaoke: extracting vocals from musical
 mixtures using a convolutional deep neural network", 2015: 20-frame patches, Kullback-Leibler updates, bases held at
 test, a soft mask V_v / (V_v + V_nv), averaged over the patches that overlap. Ours: bands instead of bins above
-2.8 kHz, a bounded number of updates a hop that begin where the last hop ended, and the look-ahead.
+2.8 kHz, a bounded number of updates a hop that begin where the last hop ended, and look-aheads: of the patches that
+overlap, a stream has those that ended by now.
 """
 
 from __future__ import annotations
@@ -51,15 +52,13 @@ class Nmf(nn.Module):
         Of a patch.
     updates : int
         Multiplicative updates of the activations a hop.
-    lookahead : int
-        Hops: the mask of a frame is the mean over the `lookahead` + 1 patches that hold it by then.
     start : float
         Share of even activations that each hop begins with; the rest is what the last hop found.
     """
 
-    def __init__(self, bases: int, frames: int, updates: int, lookahead: int, start: float) -> None:
+    def __init__(self, bases: int, frames: int, updates: int, start: float) -> None:
         super().__init__()
-        self.frames, self.updates, self.lookahead, self.start = frames, updates, lookahead, start
+        self.frames, self.updates, self.start = frames, updates, start
         drawn = torch.rand(2, bases, frames * BANDS) + 0.5
         #: Voice, then music; each basis sums to 1.
         self.bases = nn.Parameter(drawn / drawn.sum(-1, keepdim=True), requires_grad=False)
@@ -93,12 +92,15 @@ class Nmf(nn.Module):
 
     @torch.no_grad()
     def infer(self, magnitude: Floats) -> Floats:
-        """Masks (T, 513) of a stream of magnitudes (T, 513), hop by hop; row t is for frame t - `lookahead`."""
+        """Masks (T, frames, 513) of a stream of magnitudes (T, 513), hop by hop.
+
+        Row n of hop t is for frame t - n: the mean over the n + 1 patches that hold it by then.
+        """
         everything = self.bases.reshape(-1, self.bases.shape[-1])
-        count, ahead = len(everything), self.lookahead
-        patch = torch.zeros(self.frames, BANDS)
+        count = len(everything)
+        patch, waiting = torch.zeros(self.frames, BANDS), torch.zeros(self.frames - 1, BANDS)
+        patches = torch.arange(self.frames, 0, -1)[:, None]
         h = torch.zeros(1, count)
-        waiting = torch.zeros(ahead, BANDS)
         found = []
         for row in torch.from_numpy(bands(magnitude)):
             patch = torch.cat([patch[1:], row[None]])
@@ -106,12 +108,9 @@ class Nmf(nn.Module):
             h = ((1 - self.start) * h / (h.sum() + TINY) + self.start / count) * v.sum()
             for _ in range(self.updates):
                 h = h * ((v / (h @ everything + TINY)) @ everything.T)
-            last = [
-                (part @ basis).reshape(self.frames, BANDS)[self.frames - 1 - ahead :]
-                for part, basis in zip(h.split(count // 2, dim=1), self.bases, strict=True)
-            ]
-            masks = last[0] / (last[0] + last[1] + TINY)
+            voice, music = (part @ half for part, half in zip(h.split(count // 2, dim=1), self.bases, strict=True))
+            masks = (voice / (voice + music + TINY)).reshape(self.frames, BANDS)
             sums = torch.cat([waiting, torch.zeros(1, BANDS)]) + masks
             waiting = sums[1:]
-            found.append(sums[0] / (ahead + 1))
-        return torch.stack(found).numpy()[:, BAND_OF_BIN]
+            found.append((sums / patches).flip(0))
+        return torch.stack(found).numpy()[:, :, BAND_OF_BIN]

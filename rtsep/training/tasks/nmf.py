@@ -33,7 +33,7 @@ class NmfSettings(Settings):
     bases: int = 190  # of voice; as many of music
     frames: int = 20  # of a patch
     updates: int = 1  # of the activations, a hop, while playing
-    lookahead: int = 4  # hops; 0 to frames - 1
+    lookahead: int = 4  # hops, where a user asks for no other; 0 to frames - 1
     start: float = 0.1  # share of even activations that a hop begins with
     patches: int = 400  # of a step, of either source
     learn_updates: int = 10  # of the activations of a step's patches
@@ -59,7 +59,7 @@ class NmfTask(Task):
 
     def model(self) -> Nmf:
         s = self.settings
-        return Nmf(s.bases, s.frames, s.updates, s.lookahead, s.start)
+        return Nmf(s.bases, s.frames, s.updates, s.start)
 
     def run(self, device: torch.device) -> Run:
         return NmfRun(self, device)
@@ -87,7 +87,7 @@ class NmfTask(Task):
 
         model = cls.restored(checkpoint)
         assert isinstance(model, Nmf)
-        return made(model, storage)
+        return made(model, storage, checkpoint["config"]["lookahead"])
 
 
 class NmfRun(Run):
