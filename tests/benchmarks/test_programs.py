@@ -200,3 +200,11 @@ def test_every_program_is_found_and_summarised() -> None:
 @pytest.mark.parametrize(("name", "hop"), [("live", 256), ("monitor", 128), ("karaoke", 256), ("koretzky", 512)])
 def test_the_models_of_the_tables_are_there(name: str, hop: int) -> None:
     assert create(name, device="cpu").required_hop(48000) == hop
+
+
+def test_weak_points(tmp_path: Path) -> None:
+    page = run("weak_points", tmp_path, "--separators", "passthrough", "band")
+    shares = {(row["separator"], row["case"]): row["alone"] for row in rows(page, "Shares")}
+    assert shares["passthrough", "snares"] == pytest.approx(100, abs=0.01)  # takes everything for voice
+    assert shares["band", "bass note"] < 50 < shares["band", "sung low note"]
+    assert len(shares) == 8
