@@ -89,9 +89,11 @@ class Mir1kMixer:
     sequences : int
         Of a batch.
     shift : bool
-        Shift each voice against its own accompaniment, around the end of the song: the source's augmentation.
+        Shift half of the voices against their own accompaniment, around the end of the song: the source's augmentation.
     speed : float
         Tape speed of the two parts, from ``1 / (1 + speed)`` to ``1 + speed``; ours: it makes other singers.
+    equalize : float
+        Spread in dB of a smooth curve over the bins of each part; ours: it makes other singers and instruments.
 
     Raises
     ------
@@ -100,11 +102,21 @@ class Mir1kMixer:
     """
 
     def __init__(
-        self, songs: list[tuple[Clip, Clip]], *, seed: int, frames: int, sequences: int, shift: bool, speed: float
+        self,
+        songs: list[tuple[Clip, Clip]],
+        *,
+        seed: int,
+        frames: int,
+        sequences: int,
+        shift: bool = False,
+        speed: float = 0.0,
+        equalize: float = 0.0,
     ) -> None:
         if not songs:
             raise UsageError(f"no songs of {' or '.join(SINGERS)}: wanted paired16k/mir1k_{SINGERS[0]}_*/vocals.opus")
-        self.songs, self.seed, self.sequences, self.shift, self.speed = songs, seed, sequences, shift, speed
+        self.songs, self.seed, self.sequences = songs, seed, sequences
+        self.shift, self.speed, self.equalize = shift, speed, equalize
+        self.octaves = np.log2((np.arange(BINS) + 1) / 32)
         length = fft.next_fast_len((frames - 1) * _HOP + _WINDOW, real=True)
         self.frames, self.length = frames, length + length % 2
         self.window = asymmetric_pair(_WINDOW, _HOP)[0].astype(np.float32)
@@ -120,10 +132,13 @@ class Mir1kMixer:
     def _row(self, rng: np.random.Generator) -> dict[str, Floats]:
         voice, music = self.songs[rng.choice(len(self.songs), p=self.chances)]
         begin = int(rng.integers(music.frames))
-        offset = int(rng.integers(voice.frames)) if self.shift else 0
-        own = rng.uniform(-1, 1, 2) if self.shift else np.full(2, rng.uniform(-1, 1))
+        shifted = self.shift and rng.random() < 0.5
+        offset = int(rng.integers(voice.frames)) if shifted else 0
+        own = rng.uniform(-1, 1, 2) if shifted else np.full(2, rng.uniform(-1, 1))
         v = self._spectra(voice, begin + offset, (1 + self.speed) ** own[0])
         a = self._spectra(music, begin, (1 + self.speed) ** own[1])
+        if self.equalize:
+            v, a = v * self._curve(rng), a * self._curve(rng)
         x = v + a
         scale = np.float32((np.abs(x) * tilt()[:BINS]).mean() + 1e-9)
         level = np.float32(10 ** rng.uniform(-1.5, 0.7))  # of the mean tilted magnitude; the stream's is about 1
@@ -132,6 +147,13 @@ class Mir1kMixer:
             start[:] = level * 10 ** (rng.normal(0, 3) / 20), 1.0
         over = {"mixture": np.abs(x), "voice": np.abs(v), "music": np.abs(a)}
         return {"magnitude": np.abs(x) * (level / scale), "start": start} | {k: m / scale for k, m in over.items()}
+
+    def _curve(self, rng: np.random.Generator) -> Floats:
+        """Gain of each bin: three bumps."""
+        places, widths = rng.uniform(-4, 3.5, (3, 1)), rng.uniform(0.4, 1.5, (3, 1))
+        bumps = rng.normal(0, self.equalize, (3, 1)) * np.exp(-0.5 * ((self.octaves - places) / widths) ** 2)
+        gain: Floats = (10 ** (bumps.sum(0) / 20)).astype(np.float32)
+        return gain
 
     def _spectra(self, clip: Clip, begin: int, speed: float) -> NDArray[np.complex64]:
         """Spectra (T, F) from a place of a song on, around its end, at another speed."""

@@ -216,7 +216,7 @@ def test_resumed_is_the_same(singers: Path, tmp_path: Path, name: str, optimizer
         assert torch.equal(value, again["model"][key]), key
 
 
-@pytest.mark.parametrize("variant", ["masking=off", "shift=off", "gamma=0", "speed=0.2"])
+@pytest.mark.parametrize("variant", ["masking=off", "shift=off", "gamma=0", "speed=0.2", "equalize=6"])
 def test_variants_train(singers: Path, tmp_path: Path, variant: str):
     plain = read_checkpoint(_train("drnn", singers, tmp_path / "plain"))
     other = read_checkpoint(_train("drnn", singers, tmp_path / "other", settings=(*SMALL, variant)))

@@ -35,8 +35,9 @@ class Mir1kSettings(Settings):
     sequences: int = 16  # of a batch
     masking: bool = True  # the masking layer is trained through; off: the outputs learn the magnitudes themselves
     gamma: float = 0.05  # weight of the discriminative term
-    shift: bool = True  # augmentation: voices shifted around the end of their songs
+    shift: bool = True  # augmentation: half of the voices shifted around the end of their songs
     speed: float = 0.0  # augmentation: tape speed up to 1 + speed
+    equalize: float = 0.0  # augmentation: dB of a smooth curve over the bins of each part
 
 
 class Mir1kTask(Task):
@@ -59,7 +60,15 @@ class Mir1kTask(Task):
         """The sound."""
         s = self.settings
         songs = list(pairs(self.data, self.cache, lambda singer, _: singer in SINGERS))
-        return Mir1kMixer(songs, seed=s.seed, frames=s.frames, sequences=s.sequences, shift=s.shift, speed=s.speed)
+        return Mir1kMixer(
+            songs,
+            seed=s.seed,
+            frames=s.frames,
+            sequences=s.sequences,
+            shift=s.shift,
+            speed=s.speed,
+            equalize=s.equalize,
+        )
 
     def batch(self, step: int) -> Mapping[str, Any]:
         return self.mixer.batch(step)
