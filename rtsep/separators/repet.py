@@ -7,11 +7,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+from numba import carray, cfunc, njit
 
 from rtsep.dsp.denormals import flush_denormals
-from rtsep.separators.base import Mask, Param, Separator, Spectrum
-from rtsep.separators.kernels import BASS, STRENGTH, TREBLE, guard, strengthen
+from rtsep.native import double_pointer, float_pointer, int_pointer
+from rtsep.separators.base import Compiled, Mask, Param, Separator, Spectrum
+from rtsep.separators.kernels import BASS, STRENGTH, TREBLE, guard, ramp, separate_signature, strengthen
 from rtsep.spec import StreamSpec
 
 #: Longest memory and time between two frames of it.
@@ -27,6 +28,16 @@ LIKENESS_S = 0.3
 
 # Words of the state: frames stored so far, place of the newest, hops since.
 STORED, PLACE, SINCE = range(3)
+
+#: Memory of the C function: sizes, and addresses of the arrays of `repet_mask`.
+MEMORY = np.dtype(
+    [
+        *((name, np.int64) for name in ("channels", "bins", "slots", "every", "params", "words", "memory")),
+        *((name, np.int64) for name in ("memory_bands", "past", "likeness", "magnitude", "bands", "edges")),
+        *((name, np.int64) for name in ("chosen", "rows")),
+        *((name, np.float64) for name in ("bin_hz", "step_s", "blend")),
+    ]
+)
 
 
 @njit("int64[::1](int64, float64)", cache=True)
@@ -172,6 +183,24 @@ def repet_mask(
             mask[c, k] = share * guard(k * bin_hz, bass, treble)
 
 
+@cfunc(separate_signature(MEMORY), cache=True)
+def separate(memory, spectrum, mask):
+    """`Repet.process` as a C function."""
+    m = carray(memory, 1)[0]
+    shape = (m.channels, m.bins)
+    params = carray(double_pointer(m.params), (3, 7))
+    ramp(params)
+    repet_mask(
+        carray(spectrum, shape), params[1], m.bin_hz, carray(int_pointer(m.words), 3), m.every, m.step_s, m.blend,
+        carray(float_pointer(m.memory), (m.slots, m.channels, m.bins)),
+        carray(float_pointer(m.memory_bands), (m.slots, BANDS)), carray(float_pointer(m.past), m.slots),
+        carray(float_pointer(m.likeness), m.slots), carray(float_pointer(m.magnitude), shape),
+        carray(float_pointer(m.bands), BANDS), carray(int_pointer(m.edges), BANDS + 1),
+        carray(int_pointer(m.chosen), MOST), carray(float_pointer(m.rows), (MOST, m.bins)), carray(mask, shape),
+    )  # fmt: skip
+    return 0
+
+
 class Repet(Separator):
     """Vocals are what rises above the repeating background, between two guards.
 
@@ -205,7 +234,7 @@ class Repet(Separator):
 
     def prepare(self, spec: StreamSpec) -> None:
         """Allocate the memory for `spec`, up to 4 MB [main thread]."""
-        self._bin_hz = spec.bin_hz
+        self._spec, self._bin_hz = spec, spec.bin_hz
         self._every = max(1, round(STEP_MS / spec.hop_ms))
         self._step_s = self._every * spec.hop_ms / 1000.0
         self._blend = math.exp(-self._step_s / LIKENESS_S)
@@ -234,3 +263,12 @@ class Repet(Separator):
         self._words.fill(0)
         self._past.fill(0.0)
         self.params.settle()
+
+    def compiled(self) -> Compiled:
+        arrays = {name: getattr(self, f"_{name}") for name in MEMORY.names or () if hasattr(self, f"_{name}")}
+        facts = {"channels": self._spec.channels, "bins": self._spec.bins, "slots": len(self._memory)}
+        facts["params"] = self.params.state.ctypes.data
+        memory = np.zeros(1, MEMORY)
+        for name, value in (arrays | facts).items():
+            memory[name] = value.ctypes.data if isinstance(value, np.ndarray) else value
+        return Compiled(separate.address, memory.ctypes.data, (memory, self))

@@ -83,7 +83,7 @@ def run(separator: Separator, spectra: np.ndarray, one: Callable[[Spectrum, Mask
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("name", ["midside", "adress", "band", *NETS])
+@pytest.mark.parametrize("name", ["midside", "adress", "band", "repet", *NETS])
 def test_the_same_bits_as_in_python(make: Callable, name: str, channels: int) -> None:
     separator, spec = make(name, channels)
     compiled = separator.compiled()
