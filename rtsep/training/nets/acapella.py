@@ -30,7 +30,7 @@ from rtsep.training.nets.live import running_mean
 BINS = 512
 FIELD = 4  # rows of a stereo field
 DEEP = (4, 8, 16, 32)  # dilations of acapella-v2's deepest layers
-QUIET = 0.01  # of the mixture over the level: less than it counts as silence
+QUIET = 0.1  # of the mixture over the level, 60 dB under it: less counts as so much
 LOOKS = 4  # numbers per bin that its layer over all frequencies takes and gives
 X = TypeVar("X")
 
@@ -192,7 +192,7 @@ class Acapella(Encoder):
     def infer(self, magnitude: Tensor) -> Tensor:
         """Mask (T, F) of one whole stream of magnitudes (T, F): voice over mixture, at most 1."""
         over = self.over(magnitude[None])
-        return ((torch.exp(self(over)) - 1.0) / (over + QUIET)).clamp_max(1.0)[0]
+        return ((torch.exp(self(over)) - 1.0) / over.clamp_min(QUIET)).clamp_max(1.0)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,7 +282,7 @@ def streaming_graph(model: Acapella, settings: Mapping[str, object], half: bool 
     over = s.over_level("magnitude", 1, BINS)
     voice = drawn.draw(g.add("Log", [g.add("Add", [over, g.number(1.0)], "plus_one")], "log"), 1)
     less = g.add("Sub", [g.add("Exp", [s.reshape(voice, "voice", 1, BINS)], "exp"), g.number(1.0)], "voice_over")
-    share = g.add("Div", [less, g.add("Add", [over, g.number(QUIET)], "some")], "share_of")
+    share = g.add("Div", [less, g.add("Max", [over, g.number(QUIET)], "some")], "share_of")
     g.add("Min", [share, g.number(1.0)], "mask")
     return s.finish("acapella", {"magnitude": (1, BINS)}, (1, BINS), settings)
 
