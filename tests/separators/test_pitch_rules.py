@@ -68,7 +68,8 @@ def test_pitch_as_librosa_finds_it(name: str) -> None:
     sound[0, samplerate : samplerate + samplerate // 2] = 0.0
     sound += 0.001 * np.random.default_rng(0).standard_normal(sound.shape).astype(np.float32)
     ends, hz, probability = pitches(sound, samplerate, 128)
-    wanted, voiced, _ = librosa.pyin(sound[0], fmin=65.0, fmax=1050.0, sr=samplerate, hop_length=128)
+    # In its usual frame of 2048 librosa smears a vibrato: it is then 14 cents off the truth, here 4.
+    wanted, voiced, _ = librosa.pyin(sound[0], fmin=65.0, fmax=1050.0, sr=samplerate, hop_length=128, frame_length=1024)
     at = np.rint(middle_of(ends, np.maximum(hz, 65.0), samplerate) * samplerate / 128).astype(int)
     ours = probability > 0.5
     assert (ours == voiced[at]).mean() > 0.95
@@ -79,7 +80,7 @@ def test_pitch_as_librosa_finds_it(name: str) -> None:
         assert both.mean() > 0.6
         return cents(hz[both], wanted[moved][both])
 
-    # Which time a pitch is for differs between its versions, by a quarter of its frame of 2048 at most.
+    # Which time a pitch is for differs between its versions, by a part of its frame.
     off = min((apart(shift) for shift in range(-5, 6)), key=np.median)
     assert np.median(off) < 6  # its pitches are 10 cents apart
     assert (off < 30).mean() > 0.97
