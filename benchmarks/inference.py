@@ -97,7 +97,7 @@ def rows(name: str, runs: int, paced: int) -> list[Row]:
     hop_s = manifest.transform.hop / _SAMPLERATE
     nets: list[tuple[dict[str, Any], session.Net | CompiledNet]] = []
     if library is not None:
-        net = CompiledNet(manifest, ort.Session(library, data), feature)
+        net = CompiledNet(manifest, ort.Session(library, data), feature, session.mask_shape(manifest, feature))
         nets.append(({"device": "cpu", "threads": 1, "binding": IN_C}, net))
     for threads in (1, 2):
         options = session._options(package)
