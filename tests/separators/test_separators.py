@@ -30,7 +30,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[int], tupl
         if path == "tiny":
             path = str(tiny.build(tmp_path / "tiny", vad=True))
         elif path == "invert":
-            soundfile.write(tmp_path / "band.wav", np.random.default_rng(1).uniform(-0.5, 0.5, 9600), 48000)
+            soundfile.write(tmp_path / "band.wav", np.random.default_rng(1).uniform(-0.5, 0.5, 48000), 48000)
             path = f"invert:{tmp_path / 'band.wav'}"
         separator = registry.create(path, device="cpu")
         separator.prepare(spec)
