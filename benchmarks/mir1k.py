@@ -29,7 +29,9 @@ from rtsep.evaluation.oracles import Oracle
 from rtsep.evaluation.sound import Song
 from rtsep.separators.registry import create
 from rtsep.training.data import CACHE_RATE
-from rtsep.training.mir1k import SINGERS, STREAM_RATE, pairs, resampled, separate, singer_of
+from rtsep.training.evaluate import separate
+from rtsep.training.mir1k import SINGERS, STREAM_RATE, pairs, resampled, singer_of
+from rtsep.training.nets.narrow import BINS
 
 Sound = NDArray[np.float32]
 #: Mono sound at `STREAM_RATE`, (1, frames): the true parts to an estimate of the voice.
@@ -100,7 +102,7 @@ def trained(settings: Sequence[str], arguments: Namespace) -> Method:
     def infer(magnitude: Sound) -> Sound:
         return net.infer(torch.from_numpy(magnitude)).numpy()
 
-    return lambda voice, music: separate(infer, voice + music)
+    return lambda voice, music: separate(infer, voice + music, BINS)
 
 
 class Test:

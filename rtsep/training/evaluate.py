@@ -53,9 +53,26 @@ def resynthesize(spectrum: NDArray[np.complex64], frames: int, hop: int = HOP) -
 
 
 def widen(mask: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mask (T, 513) to all 1025 bins: above the last one its mask goes on."""
+    """Mask (T, bins) to all 1025 bins: above the last one its mask goes on."""
     top = mask[:, -1:]
-    return np.concatenate([mask, np.repeat(top, WINDOW // 2 + 1 - BINS, axis=1)], axis=1)
+    return np.concatenate([mask, np.repeat(top, WINDOW // 2 + 1 - mask.shape[1], axis=1)], axis=1)
+
+
+def separate(
+    infer: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    sound: NDArray[np.float32],
+    bins: int,
+    lookahead: int = 0,
+) -> NDArray[np.float32]:
+    """Vocals (channels, frames) by one mask for all channels, aligned with the sound: what the stream does, offline.
+
+    `infer` takes magnitudes (T, bins) of the mean of the channels to masks (T, bins), for the frames `lookahead` hops
+    ago.
+    """
+    padded = np.pad(sound, ((0, 0), (0, lookahead * HOP)))
+    channels = [spectra(channel) for channel in padded]
+    mask = widen(infer(np.abs(0.5 * (channels[0] + channels[-1])[:, :bins]))[lookahead:])
+    return np.stack([resynthesize(x[: len(mask)] * mask, sound.shape[1]) for x in channels])
 
 
 def gate_of(vad: NDArray[np.float32], attack: float = 0.7, release: float = 0.15) -> NDArray[np.float32]:

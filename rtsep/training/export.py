@@ -176,7 +176,7 @@ def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> Made:
 
 
 def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> Made:
-    from rtsep.training import live_check, live_graph
+    from rtsep.training import live_check, live_graph, proof
     from rtsep.training.nets import live
     from rtsep.training.quantize import quantized
 
@@ -185,7 +185,7 @@ def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> 
     model.temper(*temper)
     stored, notes = model.eval(), []
     if storage == "float16":
-        stored = live_check.rounded(model)
+        stored = proof.rounded(model)
         moved = live_check.moved(model, stored)
         notes.append(f"float16: masks move by {moved.max():.1e} at most, {moved.mean():.1e} in the mean")
     proto, state = live_graph.streaming_graph(stored, half=storage == "float16")

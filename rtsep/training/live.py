@@ -7,7 +7,6 @@ optimizer and the step. `init` begins with the weights of a checkpoint or of a s
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +23,7 @@ from rtsep.training.data import Corpus, load
 from rtsep.training.evaluate import WINDOW, resynthesize, spectra
 from rtsep.training.nets.koretzky import CONTEXT
 from rtsep.training.nets.live import BINS, GRID, Live, LiveConfig
+from rtsep.training.schedule import follow, rate
 from rtsep.training.songs import Song, songs
 from rtsep.training.stereo import Floats, StereoMixer, fields
 
@@ -69,16 +69,10 @@ class LiveRun:
         self.model.load_state_dict(weights)
         self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
-    def rate(self) -> float:
-        """Learning rate of the step: linear warm-up, level, then a half cosine to zero."""
-        c = self.config
-        fall = max(0.0, self.step / c.steps - c.decay_from) / (1 - c.decay_from)
-        return c.lr * min(1.0, (self.step + 1) / c.warmup) * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
-
     def update(self, mixer: StereoMixer) -> float:
         """One step on the batch of that step; its loss."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
+            group["lr"] = rate(self.config, self.step)
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # of the dropout
         batch = {k: torch.from_numpy(v).to(self.device) for k, v in mixer.batch(self.step).arrays().items()}
         self.model.train()
@@ -98,13 +92,7 @@ class LiveRun:
         self.ends = torch.cat(ends)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimizer.step()
-        keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for k, v in self.model.state_dict().items():
-                if v.is_floating_point():
-                    self.mean[k].lerp_(v, 1 - keep)
-                else:  # the counters of batch normalisation
-                    self.mean[k].copy_(v)
+        follow(self.mean, self.model, self.config.ema, self.step)
         self.step += 1
         return total
 
@@ -249,7 +237,7 @@ def train_live(
                 past.append(run.update(mixer))
                 bar.update(task, completed=run.step, note=f"loss {np.mean(past):.4f}")
                 if run.step % save_every == 0:
-                    note({"loss": round(float(np.mean(past)), 5), "rate": run.rate()})
+                    note({"loss": round(float(np.mean(past)), 5), "rate": rate(settings, run.step)})
                     past = []
                     run.save(last)
                 if score_every and (run.step % score_every == 0 or run.step == settings.steps):

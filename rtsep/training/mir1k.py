@@ -17,7 +17,6 @@ from rtsep.dsp.windows import asymmetric_pair
 from rtsep.errors import UsageError
 from rtsep.training.augment import HOP, WINDOW, tilt
 from rtsep.training.data import CACHE_RATE, Clip, decode, is_dev
-from rtsep.training.evaluate import resynthesize, spectra
 from rtsep.training.nets.narrow import BINS
 
 SINGERS = ("abjones", "amy")
@@ -65,15 +64,6 @@ def resampled(sound: Floats, rate: int, to: int) -> Floats:
     """Sound at another rate."""
     step = np.gcd(rate, to)
     return signal.resample_poly(sound, to // step, rate // step).astype(np.float32)
-
-
-def separate(infer: Infer, mixture: Floats, lookahead: int = 0, bins: int = BINS) -> Floats:
-    """Vocals of a mixture (channels, frames) by a net, aligned with it: an offline form of what the stream does."""
-    padded = np.pad(mixture, ((0, 0), (0, lookahead * HOP)))
-    channels = [spectra(channel) for channel in padded]
-    mask = infer(np.abs(0.5 * (channels[0] + channels[-1])[:, :bins]))[lookahead:]
-    mask = np.concatenate([mask, np.repeat(mask[:, -1:], WINDOW // 2 + 1 - bins, axis=1)], axis=1)
-    return np.stack([resynthesize(x[: len(mask)] * mask, mixture.shape[1]) for x in channels])
 
 
 class Mir1kMixer:

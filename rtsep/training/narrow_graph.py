@@ -15,14 +15,15 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
+from rtsep.training.augment import HOP
+from rtsep.training.evaluate import separate
 from rtsep.training.export import Made
 from rtsep.training.graph import OPSET, Graph
-from rtsep.training.mir1k import HOP
 from rtsep.training.nets.drnn import Drnn
 from rtsep.training.nets.koretzky import FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE
 from rtsep.training.nets.narrow import BINS, TINY, NarrowNet
 from rtsep.training.nets.vpnn import COLOUR_BIAS, COLOUR_RANGE, Cvpnn, Dnn, Wvpnn
-from rtsep.training.proof import chain_deviation_db, frame_deviation
+from rtsep.training.proof import as_arrays, chain_deviation_db, magnitude_deviation
 
 
 def packed(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -197,17 +198,16 @@ def made(model: NarrowNet, summary: str, storage: str) -> Made:
     proto, size = streaming_graph(kept, storage)
     data = proto.SerializeToString()
 
-    def infer(net: NarrowNet, magnitude: np.ndarray) -> np.ndarray:
-        return net.infer(torch.from_numpy(magnitude)).numpy()
+    infer = as_arrays(kept.infer)
 
     def chain(folder: Path) -> float:
-        return chain_deviation_db(folder, lambda x: infer(kept, x), model.lookahead)
+        return chain_deviation_db(lambda sound: separate(infer, sound, BINS, model.lookahead), folder)
 
-    moved = frame_deviation(data, size, BINS, lambda x: infer(model, x)) if storage != "float32" else 0.0
+    moved = magnitude_deviation(as_arrays(model.infer), data, size, BINS) if storage != "float32" else 0.0
     return Made(
         data,
         size,
-        lambda: frame_deviation(data, size, BINS, lambda x: infer(kept, x)),
+        lambda: magnitude_deviation(infer, data, size, BINS),
         summary + (" (looks a hop ahead)" if model.lookahead else ""),
         HOP,
         "mid_magnitude",

@@ -10,10 +10,11 @@ import onnx
 from onnx import TensorProto, helper
 
 from rtsep.errors import UsageError
+from rtsep.training.evaluate import separate
 from rtsep.training.export import Made
 from rtsep.training.graph import OPSET, Graph
 from rtsep.training.nets.nmf import BAND_OF_BIN, BANDS, BINS, TINY, WIDTHS, Nmf, emphasis
-from rtsep.training.proof import chain_deviation_db, frame_deviation
+from rtsep.training.proof import chain_deviation_db, magnitude_deviation
 
 HOP = 512
 
@@ -34,7 +35,7 @@ def made(model: Nmf, storage: str, lookahead: int) -> Made:
     return Made(
         data=data,
         state=state,
-        deviation=lambda: frame_deviation(data, state, BINS, model.infer),
+        deviation=lambda: magnitude_deviation(model.infer, data, state, BINS),
         summary=f"NMF with {count} fixed bases of {model.frames} frames, updates a hop: {model.updates}",
         hop=HOP,
         kind="mid_magnitude",
@@ -43,7 +44,7 @@ def made(model: Nmf, storage: str, lookahead: int) -> Made:
         more=f"lookaheads = {model.frames}\nconfidence = true\n",
         lookahead=lookahead,
         chain=lambda folder: chain_deviation_db(
-            folder, lambda x: model.infer(x)[:, lookahead] ** 2, lookahead, bins=BINS
+            lambda sound: separate(lambda x: model.infer(x)[:, lookahead] ** 2, sound, BINS, lookahead), folder
         ),
         notes=notes,
         # the mask of amplitudes squared: on dev songs better than as it is (benchmarks/experiments.md)

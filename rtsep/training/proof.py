@@ -1,50 +1,93 @@
-"""Proofs that an exported net of one mask does what torch does: frame by frame, and through the whole host."""
+"""Proofs that an exported net does what torch does: frame by frame, and through the whole host."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-
-from rtsep.training.mir1k import separate
-from rtsep.training.nets.narrow import BINS
+from torch import Tensor, nn
 
 Floats = NDArray[np.float32]
 Infer = Callable[[Floats], Floats]
-"""Magnitudes (T, F) of a whole stream to masks (T, F), or (T, rows, F)."""
+"""Inputs (T, ...) of a whole stream to masks (T, ...)."""
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
-def noise(frames: int, bins: int, seed: int = 0) -> Floats:
-    """Magnitudes of noise at changing level, digital silence at the start and in the middle."""
+def rounded(model: Net) -> Net:
+    """The net with the weights that `half` storage keeps."""
+    out = copy.deepcopy(model)
+    for parameter in out.parameters():
+        if parameter.ndim > 1:
+            parameter.data = parameter.data.half().float()
+    return out
+
+
+def as_arrays(function: Callable[[Tensor], Tensor]) -> Infer:
+    """A function of tensors as one of arrays, without gradients."""
+
+    @torch.no_grad()
+    def infer(x: Floats) -> Floats:
+        return function(torch.from_numpy(x)).cpu().numpy()
+
+    return infer
+
+
+def noise(rows: int, bins: int, frames: int = 120, seed: int = 0) -> Floats:
+    """Input (frames, rows, bins): magnitudes at changing level, digital silence at the start and in the middle.
+
+    With 4 rows they are those of a stereo field.
+    """
     rng = np.random.default_rng(seed)
-    magnitude = np.abs(rng.standard_normal((frames, bins))) * 10 ** rng.uniform(-3, 2, (frames, 1))
-    magnitude[:3] = magnitude[frames // 2 : frames // 2 + 10] = 0
-    return magnitude.astype(np.float32)
+    x = rng.standard_normal((frames, rows, bins)).astype(np.float32)
+    x[:, :2] = np.abs(x[:, :2]) * 10 ** rng.uniform(-3, 2, (frames, 1, 1))
+    x[:, 2:] = np.clip(x[:, 2:], -1, 1)
+    x[:3] = x[frames // 2 : frames // 2 + 10] = 0
+    return x
 
 
-def frame_deviation(data: bytes, size: int, bins: int, infer: Infer, frames: int = 120) -> float:
-    """Largest difference of the masks of `noise` between ONNX Runtime, frame by frame, and `infer`, in one pass."""
+def deviation(infer: Infer, data: bytes, size: int, name: str, frames: Floats, turns: int = 1) -> float:
+    """Largest difference of the masks of `frames` (T, rows, bins): ONNX Runtime frame by frame, `infer` all at once.
+
+    Parameters
+    ----------
+    infer : callable
+    data : bytes
+        The exported file.
+    size : int
+        Of its state.
+    name : str
+        Of its input.
+    frames : ndarray of float32
+    turns : int
+        Copies of the state that take turns.
+    """
     import onnxruntime
 
-    magnitude = noise(frames, bins)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    state, worst = np.zeros((1, size), np.float32), 0.0
-    for row, mask in zip(magnitude, infer(magnitude), strict=True):
-        got, state = session.run(["mask", "state_out"], {"magnitude": row[None], "state": state})
+    states, worst = [np.zeros((1, size), np.float32) for _ in range(turns)], 0.0
+    for t, (frame, mask) in enumerate(zip(frames, infer(frames), strict=True)):
+        got, states[t % turns] = session.run(["mask", "state_out"], {name: frame, "state": states[t % turns]})
         worst = max(worst, float(np.abs(got - mask).max()))
     return worst
 
 
-def chain_deviation_db(
-    folder: Path, infer: Infer, lookahead: int, seconds: float = 1.5, seed: int = 0, bins: int = BINS
-) -> float:
-    """Energy of the difference between the vocals of a model folder in the host and of `infer`, against the latter's.
+def magnitude_deviation(infer: Infer, data: bytes, size: int, bins: int) -> float:
+    """`deviation` of noise for a net of magnitudes; `infer` takes (T, bins)."""
+    return deviation(lambda x: infer(x[:, 0]), data, size, "magnitude", noise(1, bins))
 
-    The sound is stereo noise that swells; the host takes it hop by hop, `infer` all at once.
+
+def chain_deviation_db(offline: Infer, folder: Path, seconds: float = 1.5, seed: int = 0) -> float:
+    """Energy of the difference between the vocals of a model folder in the host and `offline`, against the latter's.
+
+    The sound (channels, frames) is stereo noise that swells; the host takes it hop by hop, `offline` all at once.
     """
     from rtsep.engine.offline import split
     from rtsep.separators.onnx import OnnxSeparator
@@ -54,7 +97,7 @@ def chain_deviation_db(
     swell = 0.02 + 0.2 * np.sin(np.arange(frames) * 2e-4) ** 2
     sound = (rng.standard_normal((2, frames)) * swell).astype(np.float32)
     sound[1] += 0.7 * sound[0]
-    wanted = separate(infer, sound, lookahead, bins)
+    wanted = offline(sound)
     found, _ = split(OnnxSeparator(folder, device="cpu"), sound, 44100)
     energy = float((wanted.astype(np.float64) ** 2).sum()) + 1e-20
     return 10 * float(np.log10(((found - wanted).astype(np.float64) ** 2).sum() / energy + 1e-20))

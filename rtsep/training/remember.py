@@ -30,6 +30,7 @@ from rtsep.training.folded import first_net
 from rtsep.training.long import LongMixer
 from rtsep.training.nets.detector import BANDS, FLOOR, Detector
 from rtsep.training.nets.koretzky import Koretzky
+from rtsep.training.schedule import follow, rate
 
 Heard = dict[str, NDArray[Any]]
 
@@ -160,7 +161,7 @@ class Lesson:
         rng = np.random.default_rng([config.seed, self.step])
         torch.manual_seed(config.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = rate(config, self.step)
         drawn = [
             (int(rng.integers(len(heard))), int(rng.integers(len(heard[0]["vad"])))) for _ in range(config.sequences)
         ]
@@ -178,17 +179,10 @@ class Lesson:
         torch.nn.utils.clip_grad_norm_(self.detector.parameters(), 2.0)
         self.optimizer.step()
         self.detector.eval()
-        keep = min(config.ema, (1 + self.step) / (10 + self.step))
-        for k, v in self.detector.state_dict().items():
-            self.mean[k].lerp_(v, 1 - keep)
+        follow(self.mean, self.detector, config.ema, self.step)
         self.step += 1
         right = ((logits > 0) == (some["vad"] > 0.5)).float() * weight
         return {"vad_loss": loss.item(), "vad_accuracy": (right.sum() / weight.sum()).item()}
-
-    def _rate(self) -> float:
-        config = self.config
-        fall = max(0.0, self.step / config.steps - config.decay_from) / (1 - config.decay_from)
-        return config.lr * min(1.0, (self.step + 1) / config.warmup) * 0.5 * (1 + float(np.cos(np.pi * fall)))
 
     def save(self, path: Path) -> None:
         """Write a checkpoint that `rtsep export` reads, whole or not at all."""

@@ -1,30 +1,22 @@
 """Streaming ONNX graphs piece by piece: a frame and the state in, the mask and the state out.
 
 The state is one tensor (1, S), zero at first. What comes before a stream is nothing at all: maps of zeros, which the
-offline forms pad with, so that a reset needs no more than zeros. And proofs that such a graph does what torch does.
+offline forms pad with, so that a reset needs no more than zeros.
 """
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import nn
 
-from rtsep.training.augment import HOP, WINDOW
-from rtsep.training.evaluate import resynthesize, spectra
 from rtsep.training.graph import OPSET, Graph, Memory
 from rtsep.training.nets.koretzky import NetConfig, tilt
-
-Floats = NDArray[np.float32]
-Infer = Callable[[Floats], Floats]  # inputs (T, ...) of a whole stream to masks (T, ...)
 
 LEVEL = NetConfig()  # how the running level is kept: as in koretzky
 
@@ -107,81 +99,3 @@ class Streaming:
         helper.set_model_props(result, {"net": json.dumps(dict(settings))})
         onnx.checker.check_model(result, full_check=True)
         return result.SerializeToString(), state[1]
-
-
-def rounded(model: nn.Module) -> nn.Module:
-    """The net with the weights that `half` storage keeps."""
-    out = copy.deepcopy(model)
-    for parameter in out.parameters():
-        if parameter.ndim > 1:
-            parameter.data = parameter.data.half().float()
-    return out
-
-
-def noise(rows: int, bins: int, frames: int = 120, seed: int = 0) -> Floats:
-    """Input (frames, rows, bins): magnitudes at changing level, digital silence at the start and in the middle.
-
-    With 4 rows they are those of a stereo field.
-    """
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((frames, rows, bins)).astype(np.float32)
-    x[:, :2] = np.abs(x[:, :2]) * 10 ** rng.uniform(-3, 2, (frames, 1, 1))
-    x[:, 2:] = np.clip(x[:, 2:], -1, 1)
-    x[:3] = x[frames // 2 : frames // 2 + 10] = 0
-    return x
-
-
-def deviation(infer: Infer, data: bytes, state: int, name: str, frames: Floats) -> float:
-    """Largest difference of the masks of `frames` (T, rows, bins): ONNX Runtime frame by frame, torch all at once."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    memory, worst = np.zeros((1, state), np.float32), 0.0
-    for frame, mask in zip(frames, infer(frames), strict=True):
-        got, memory = session.run(["mask", "state_out"], {name: frame, "state": memory})
-        worst = max(worst, float(np.abs(got - mask).max()))
-    return worst
-
-
-def separate(infer: Infer, sound: Floats, bins: int, lookahead: int = 0) -> Floats:
-    """Vocals (channels, frames) by a net that draws one mask for all channels, aligned with the sound.
-
-    `infer` takes magnitudes (T, bins) of the mean of the channels to masks (T, bins), for the frames `lookahead` hops
-    ago.
-    """
-    frames = sound.shape[1]
-    late = np.pad(sound, ((0, 0), (0, lookahead * HOP)))
-    mask = infer(np.abs(spectra(0.5 * (late[0] + late[-1]))[:, :bins]).astype(np.float32))[lookahead:]
-    mask = np.concatenate([mask, np.repeat(mask[:, -1:], WINDOW // 2 + 1 - bins, 1)], 1)
-    return np.stack([resynthesize(spectra(channel)[: len(mask)] * mask, frames) for channel in late])
-
-
-def chain_deviation_db(offline: Callable[[Floats], Floats], folder: Path, seconds: float = 1.5, seed: int = 0) -> float:
-    """Energy of the difference between the vocals of a model folder in the host and `offline`, against the latter's.
-
-    The sound is stereo noise that swells; the host takes it hop by hop.
-    """
-    from rtsep.engine.offline import split
-    from rtsep.separators.onnx import OnnxSeparator
-
-    rng = np.random.default_rng(seed)
-    frames = int(seconds * 44100)
-    swell = 0.02 + 0.2 * np.sin(np.arange(frames) * 2e-4) ** 2
-    sound = (rng.standard_normal((2, frames)) * swell).astype(np.float32)
-    sound[1] += 0.7 * sound[0]
-    wanted = offline(sound)
-    found, _ = split(OnnxSeparator(folder, device="cpu"), sound, 44100)
-    energy = float((wanted.astype(np.float64) ** 2).sum()) + 1e-20
-    return 10 * float(np.log10(((found - wanted).astype(np.float64) ** 2).sum() / energy + 1e-20))
-
-
-def as_arrays(function: Callable[[torch.Tensor], torch.Tensor]) -> Infer:
-    """A function of tensors as one of arrays, without gradients."""
-
-    @torch.no_grad()
-    def infer(x: Floats) -> Floats:
-        return function(torch.from_numpy(x)).cpu().numpy()
-
-    return infer

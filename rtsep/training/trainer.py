@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from rtsep.errors import UsageError
 from rtsep.training.loop import progress, read_checkpoint
+from rtsep.training.schedule import follow, rate
 
 if TYPE_CHECKING:
     from rtsep.training.export import Made
@@ -124,12 +125,6 @@ class Run:
         self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimizer = make_optimizer(self.model, task.settings)
 
-    def rate(self) -> float:
-        """Learning rate of the step: linear warm-up, level, then a half cosine to zero."""
-        s: Settings = self.task.settings
-        fall = max(0.0, self.step / s.steps - s.decay_from) / (1 - s.decay_from)
-        return s.lr * min(1.0, (self.step + 1) / max(s.warmup, 1)) * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
-
     def update(self) -> float:
         """One step on the batch of that step; its loss before the step.
 
@@ -157,15 +152,9 @@ class Run:
             self.optimizer.state.clear()
         else:
             for group in self.optimizer.param_groups:
-                group["lr"] = self.rate()
+                group["lr"] = rate(s, self.step)
         self.optimizer.step(closure)
-        keep = min(s.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for k, v in self.model.state_dict().items():
-                if v.is_floating_point():
-                    self.mean[k].lerp_(v, 1 - keep)
-                else:  # the counters of batch normalisation
-                    self.mean[k].copy_(v)
+        follow(self.mean, self.model, s.ema, self.step)
         self.step += 1
         return first[0]
 
@@ -249,11 +238,11 @@ def train_task(
         shown = bar.add_task(kind.name, total=settings.steps, completed=run.step, note="")
         try:
             while run.step < settings.steps and (minutes is None or time.monotonic() - begun < minutes * 60):
-                rate = run.rate()
+                now = rate(settings, run.step)
                 past.append(run.update())
                 bar.update(shown, completed=run.step, note=f"loss {np.mean(past):.4f}")
                 if run.step % note_every == 0:
-                    note({"loss": round(float(np.mean(past)), 6), "rate": rate})
+                    note({"loss": round(float(np.mean(past)), 6), "rate": now})
                     past = []
                 if run.step % save_every == 0:
                     run.save(last)

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
 pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
-from rtsep.training import streaming  # noqa: E402
+from rtsep.training import proof  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.nets.acapella import BINS, FIELD, Acapella, AcapellaV2, Encoder, Past  # noqa: E402
@@ -35,8 +35,8 @@ def _model(name: str, channels: int = 4) -> Encoder:
 
 def _input(name: str, frames: int) -> torch.Tensor:
     if name == "acapella":
-        return torch.from_numpy(streaming.noise(1, BINS, frames)[:, 0])
-    return torch.from_numpy(streaming.noise(FIELD, BINS, frames))
+        return torch.from_numpy(proof.noise(1, BINS, frames)[:, 0])
+    return torch.from_numpy(proof.noise(FIELD, BINS, frames))
 
 
 def test_a_layer_sees_the_past_alone():
@@ -61,12 +61,12 @@ def test_streaming_onnx_equals_sequence(name: str, channels: int):
     model = _model(name, channels)
     if isinstance(model, Acapella):
         data, size = streaming_graph(model, {})
-        infer, key, rows = streaming.as_arrays(lambda x: model.infer(x[:, 0])), "magnitude", 1
+        infer, key, rows = proof.as_arrays(lambda x: model.infer(x[:, 0])), "magnitude", 1
     else:
         data, size = streaming_graph_v2(model, {})
-        infer, key, rows = streaming.as_arrays(model.infer), "field", FIELD
-    noise = streaming.noise(rows, BINS, 160)
-    assert streaming.deviation(infer, data, size, key, noise) <= 1e-4
+        infer, key, rows = proof.as_arrays(model.infer), "field", FIELD
+    noise = proof.noise(rows, BINS, 160)
+    assert proof.deviation(infer, data, size, key, noise) <= 1e-4
     assert infer(noise).std(0).mean() > 1e-4  # the masks do move
 
 

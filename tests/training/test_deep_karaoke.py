@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[tra
 pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
 from rtsep.errors import UsageError  # noqa: E402
-from rtsep.training import streaming  # noqa: E402
+from rtsep.training import proof  # noqa: E402
 from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402
@@ -41,7 +41,7 @@ def _model(hidden: int = 7, layers: int = 2) -> DeepKaraoke:
 
 
 def _magnitude(frames: int) -> torch.Tensor:
-    return torch.from_numpy(streaming.noise(1, BINS, frames)[:, 0])
+    return torch.from_numpy(proof.noise(1, BINS, frames)[:, 0])
 
 
 def test_bands_hold_every_bin_once():
@@ -76,8 +76,8 @@ def test_streaming_onnx_equals_sequence(layers: int):
     pytest.importorskip("onnxruntime")
     model = _model(layers=layers)
     data, size = streaming_graph(model, SMALL)
-    infer = streaming.as_arrays(lambda x: model.infer(x[:, 0]))
-    assert streaming.deviation(infer, data, size, "magnitude", streaming.noise(1, BINS)) <= 1e-4
+    infer = proof.as_arrays(lambda x: model.infer(x[:, 0]))
+    assert proof.deviation(infer, data, size, "magnitude", proof.noise(1, BINS)) <= 1e-4
     assert model.infer(_magnitude(60)).std(0).mean() > 1e-3  # the masks do move
 
 

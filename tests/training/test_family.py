@@ -20,10 +20,10 @@ from rtsep.training import export as exporting  # noqa: E402
 from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
 from rtsep.training.live import LiveTraining, separate, settings_of, sizes_of, train_live  # noqa: E402
-from rtsep.training.live_check import rounded  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.nets.live import BINS, FEATURES, Live, LiveConfig  # noqa: E402
 from rtsep.training.preview import write_preview  # noqa: E402
+from rtsep.training.proof import rounded  # noqa: E402
 from rtsep.training.stereo import StereoMixer, stft  # noqa: E402
 from rtsep.training.weights import first_weights  # noqa: E402
 

@@ -15,14 +15,15 @@ pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 from rtsep.errors import UsageError  # noqa: E402
 from rtsep.training import mir1k  # noqa: E402
 from rtsep.training.augment import tilt  # noqa: E402
+from rtsep.training.evaluate import separate, spectra  # noqa: E402
 from rtsep.training.export import TOLERANCES, export  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402
-from rtsep.training.mir1k import Mir1kMixer, dev_songs, pairs, separate, singer_of  # noqa: E402
+from rtsep.training.mir1k import Mir1kMixer, dev_songs, pairs, singer_of  # noqa: E402
 from rtsep.training.narrow_graph import packed, stored, streaming_graph  # noqa: E402
 from rtsep.training.nets.drnn import Drnn, RecurrentLayer  # noqa: E402
 from rtsep.training.nets.narrow import BINS, discriminative, masking, sources  # noqa: E402
 from rtsep.training.nets.vpnn import COLOUR_BIAS, Cvpnn, Dnn, VectorLayer, Wvpnn, colours  # noqa: E402
-from rtsep.training.proof import frame_deviation, noise  # noqa: E402
+from rtsep.training.proof import magnitude_deviation, noise  # noqa: E402
 from rtsep.training.tasks import TASKS, configured, find  # noqa: E402
 
 NETS = ("drnn", "wvpnn", "cvpnn", "dnn")
@@ -109,7 +110,7 @@ def test_the_discriminative_term():
 
 @pytest.mark.parametrize(("name", "lookahead"), FORMS)
 def test_what_a_mask_depends_on(name: str, lookahead: int):
-    net, magnitude = _net(name, lookahead), torch.from_numpy(noise(40, BINS))
+    net, magnitude = _net(name, lookahead), torch.from_numpy(noise(1, BINS, 40)[:, 0])
     marked = magnitude.clone()
     marked[15] *= 3
     moved = (net.infer(magnitude) - net.infer(marked)).abs().amax(1)
@@ -134,7 +135,7 @@ def test_onnx_frame_by_frame_is_torch(name: str, lookahead: int, storage: str):
     net = stored(_net(name, lookahead), storage)
     proto, size = streaming_graph(net, storage)
     infer = lambda x: net.infer(torch.from_numpy(x)).numpy()  # noqa: E731
-    assert frame_deviation(proto.SerializeToString(), size, BINS, infer) < TOLERANCES["float32"][0]
+    assert magnitude_deviation(infer, proto.SerializeToString(), size, BINS) < TOLERANCES["float32"][0]
 
 
 def test_packed_weights():
@@ -188,14 +189,14 @@ def test_half_the_rate_sees_what_the_stream_sees(singers: Path, tmp_path: Path):
     found = np.abs(mixer._spectra(clip, 24000, 1.0))
     frames = fft.next_fast_len(int(mixer.length * 48000 / 22050), real=True)
     sound = signal.resample(clip.read(24000, frames + frames % 2), 2 * mixer.length)
-    stream = np.abs(mir1k.spectra(sound.astype(np.float32))[3:43, :BINS])  # from the first frame that is whole
+    stream = np.abs(spectra(sound.astype(np.float32))[3:43, :BINS])  # from the first frame that is whole
     assert np.linalg.norm(2 * found - stream) < 0.01 * np.linalg.norm(stream)
 
 
 def test_open_masks_give_the_mixture():
     sound = np.random.default_rng(0).standard_normal((2, 5000)).astype(np.float32)
     for lookahead in (0, 1):
-        np.testing.assert_allclose(separate(np.ones_like, sound, lookahead), sound, atol=1e-5)
+        np.testing.assert_allclose(separate(np.ones_like, sound, BINS, lookahead), sound, atol=1e-5)
 
 
 def _train(name: str, singers: Path, runs: Path, **more: object) -> Path:
@@ -247,7 +248,7 @@ def test_exported_stream_is_offline(singers: Path, tmp_path: Path, name: str, lo
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     state = np.zeros(session.get_inputs()[1].shape, np.float32)
     spectrum, mask = np.zeros((2, 1025), np.complex64), np.empty((2, 1025), np.float32)
-    for row in noise(60, BINS):
+    for row in noise(1, BINS, 60)[:, 0]:
         spectrum[:, :BINS] = row
         separator.process(spectrum, mask)
         wanted, state = session.run(["mask", "state_out"], {"magnitude": row[None], "state": state})

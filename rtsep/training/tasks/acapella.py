@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from rtsep.errors import UsageError
-from rtsep.training import live, losses, streaming
+from rtsep.training import live, losses, proof, streaming
 from rtsep.training.augment import CONTEXT, HOP, Mixer
 from rtsep.training.data import load
-from rtsep.training.evaluate import score, summarize
+from rtsep.training.evaluate import score, separate, summarize
 from rtsep.training.export import Made
 from rtsep.training.nets.acapella import BINS, FIELD, QUIET, Acapella, AcapellaV2, Encoder, Past
 from rtsep.training.nets.koretzky import FEATURE_MEAN, FEATURE_SCALE
@@ -73,7 +73,7 @@ class AcapellaTask(Task):
 
     def score(self, model: nn.Module) -> dict[str, Any]:
         """Means over the dev songs."""
-        infer = streaming.as_arrays(cast(Acapella, model).infer)
+        infer = proof.as_arrays(cast(Acapella, model).infer)
 
         def widened(magnitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             mask = infer(magnitude[:, :BINS])
@@ -86,12 +86,11 @@ class AcapellaTask(Task):
         """See `Task`."""
         stored, settings = cast(Acapella, _stored(cls, checkpoint, storage)), checkpoint["config"]
         data, state = streaming_graph(stored, settings, half=storage == "float16")
-        infer = streaming.as_arrays(lambda x: stored.infer(x[:, 0]))
-        plain = streaming.as_arrays(stored.infer)
+        infer = proof.as_arrays(stored.infer)
         return Made(
             data,
             state,
-            lambda: streaming.deviation(infer, data, state, "magnitude", streaming.noise(1, BINS)),
+            lambda: proof.magnitude_deviation(infer, data, state, BINS),
             "convolutions down and up in frequency over 48 frames (0.56 s) estimate the magnitude of the voice",
             HOP,
             "mid_magnitude",
@@ -99,7 +98,7 @@ class AcapellaTask(Task):
             "magnitude",
             "",
             0,
-            lambda folder: streaming.chain_deviation_db(lambda sound: streaming.separate(plain, sound, BINS), folder),
+            lambda folder: proof.chain_deviation_db(lambda sound: separate(infer, sound, BINS), folder),
             [_size(stored)],
         )
 
@@ -114,8 +113,6 @@ class AcapellaV2Settings(AcapellaSettings):
     frames: int = 192
     context: int = 64
     across: int = 128
-    sources: int = 4
-    rolls: int = 2
 
 
 class AcapellaV2Task(Task):
@@ -157,15 +154,15 @@ class AcapellaV2Task(Task):
         """See `Task`."""
         stored, settings = cast(AcapellaV2, _stored(cls, checkpoint, storage)), checkpoint["config"]
         data, state = streaming_graph_v2(stored, settings, half=storage == "float16")
-        infer = streaming.as_arrays(stored.infer)
+        infer = proof.as_arrays(stored.infer)
 
-        def offline(sound: streaming.Floats) -> streaming.Floats:
+        def offline(sound: proof.Floats) -> proof.Floats:
             return live.separate(cast(Any, stored), sound, autocast=False)
 
         return Made(
             data,
             state,
-            lambda: streaming.deviation(infer, data, state, "field", streaming.noise(FIELD, BINS)),
+            lambda: proof.deviation(infer, data, state, "field", proof.noise(FIELD, BINS)),
             "convolutions down and up in frequency over 2 s of the stereo field draw masks for middle and side",
             HOP,
             "stereo_field",
@@ -173,7 +170,7 @@ class AcapellaV2Task(Task):
             "field",
             'mask_kind = "mid_side"\n',
             0,
-            lambda folder: streaming.chain_deviation_db(offline, folder),
+            lambda folder: proof.chain_deviation_db(offline, folder),
             [_size(stored)],
         )
 
@@ -183,7 +180,7 @@ def _stored(task: type[Task], checkpoint: Mapping[str, Any], storage: str) -> nn
     if storage == "int8":
         raise UsageError(f"storage int8: {task.name} is stored as float32 or float16")
     model = task.restored(checkpoint)
-    return streaming.rounded(model) if storage == "float16" else model
+    return proof.rounded(model) if storage == "float16" else model
 
 
 def _size(net: Encoder) -> str:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rtsep.errors import UsageError
-from rtsep.training import streaming
+from rtsep.training import proof, streaming
 from rtsep.training.augment import CONTEXT, HOP, Mixer
 from rtsep.training.data import load
-from rtsep.training.evaluate import score, summarize
+from rtsep.training.evaluate import score, separate, summarize
 from rtsep.training.export import Made
 from rtsep.training.nets.deep_karaoke import BANDS, BINS, FRAMES, MEAN, SPREAD, UNIT, DeepKaraoke
 from rtsep.training.songs import songs
@@ -98,20 +98,19 @@ class DeepKaraokeTask(Task):
         if storage == "int8":
             raise UsageError("storage int8: deep-karaoke is stored as float32 or float16")
         model = cast(DeepKaraoke, cls.restored(checkpoint))
-        stored = cast(DeepKaraoke, streaming.rounded(model)) if storage == "float16" else model
+        stored = proof.rounded(model) if storage == "float16" else model
         settings = DeepKaraokeSettings(**checkpoint["config"])
         data, state = streaming_graph(stored, settings, half=storage == "float16")
-        infer = streaming.as_arrays(lambda x: stored.infer(x[:, 0]))
+        infer = proof.as_arrays(stored.infer)
         ahead = settings.lookahead
 
-        def offline(sound: streaming.Floats) -> streaming.Floats:
-            rows = streaming.as_arrays(lambda x: stored.infer(x)[:, ahead])
-            return streaming.separate(rows, sound, BINS, ahead)
+        def offline(sound: proof.Floats) -> proof.Floats:
+            return separate(lambda x: infer(x)[:, ahead], sound, BINS, ahead)
 
         return Made(
             data,
             state,
-            lambda: streaming.deviation(infer, data, state, "magnitude", streaming.noise(1, BINS)),
+            lambda: proof.magnitude_deviation(infer, data, state, BINS),
             f"sigmoid layers over {FRAMES} frames (0.23 s) say how likely each cell is voice, up to {FRAMES} times",
             HOP,
             "mid_magnitude",
@@ -119,7 +118,7 @@ class DeepKaraokeTask(Task):
             "magnitude",
             f"lookaheads = {FRAMES}\nconfidence = true\n",
             ahead,
-            lambda folder: streaming.chain_deviation_db(offline, folder),
+            lambda folder: proof.chain_deviation_db(offline, folder),
             [f"{sum(p.numel() for p in model.parameters()):,} weights, hidden layers of {settings.hidden} units"],
             {"binary": 0.0, "alpha": 0.5},
         )

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from rtsep.errors import UsageError
 from rtsep.evaluation.scores import sdr, sdr_gain
-from rtsep.training.mir1k import SINGERS, Floats, Mir1kMixer, dev_songs, pairs, separate
-from rtsep.training.nets.narrow import NarrowNet, discriminative, masking
+from rtsep.training.evaluate import separate
+from rtsep.training.mir1k import SINGERS, Floats, Mir1kMixer, dev_songs, pairs
+from rtsep.training.nets.narrow import BINS, NarrowNet, discriminative, masking
 from rtsep.training.trainer import Settings, Task
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Mir1kTask(Task):
         rows = []
         for song in dev_songs(self.data, self.cache):
             mixture = song.vocals + song.accompaniment
-            vocals = separate(infer, mixture[None], self.settings.lookahead)[0]
+            vocals = separate(infer, mixture[None], BINS, self.settings.lookahead)[0]
             music = mixture - vocals
             gains = (sdr_gain(song.vocals, vocals, mixture), sdr_gain(song.accompaniment, music, mixture))
             rows.append((sdr(song.vocals, mixture), *gains))
