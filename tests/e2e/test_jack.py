@@ -58,16 +58,20 @@ def clicks(samplerate: int, apart: int) -> Sound:
 
 
 def measured(server: JackServer, rate: int, apart: int = 3001) -> list[int]:
-    """Distance in frames from each click in to its click out, through rtsep's ports."""
+    """Distance in frames from each click in to its click out, through rtsep's ports.
+
+    A machine that stops for some milliseconds swallows a click: such a take is made anew, three times at most.
+    """
     sound = clicks(rate, apart)
+    sent = np.flatnonzero(sound[0])
     for _ in range(3):
         with Probe(sound, 2, server.name) as probe:
             probe.connect(INS, OUTS)
             heard = probe.run()
-            if probe.skipped == 0:
-                break
-    sent = np.flatnonzero(sound[0])
-    return [int(np.argmax(np.abs(heard[0, at : at + apart]))) for at in sent if at + apart <= heard.shape[1]]
+        after = [np.abs(heard[0, at : at + apart]) for at in sent if at + apart <= heard.shape[1]]
+        if probe.skipped == 0 and min(float(part.max()) for part in after) > 0:
+            break
+    return [int(np.argmax(part)) for part in after]
 
 
 @pytest.mark.parametrize("block", [64, 128, 256, 1024])
