@@ -89,7 +89,7 @@ def measure(chosen: argparse.Namespace) -> Page:
     if repeat < 1:
         raise UsageError("--repeat must be at least 1")
     times = [timed("help", run_help, repeat), timed("first sound, live", first_sound, repeat)]
-    sizes = [memory(name, seconds) for name in SEPARATORS]
+    sizes = [memory(name, seconds) for name in (SEPARATORS[-1:] if chosen.quick else SEPARATORS)]
     page = Page(
         "startup",
         "Start-up",

@@ -23,7 +23,7 @@ NEEDED = ("hotpath", "latency", "startup", "stress")
 COLUMNS = (
     ("monitor", "monitor", 128, 128),
     ("live", "live", 256, 128),
-    ("karaoke", "karaoke", 256, 128),
+    ("karaoke", "karaoke", 512, 128),
 )
 _RATE = 44100
 #: What the kinds of songs are called.

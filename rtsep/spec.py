@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rtsep.errors import UsageError
 
 #: Hop in frames of each profile.
-PROFILES: dict[str, int] = {"live": 256, "monitor": 128, "karaoke": 256}
+PROFILES: dict[str, int] = {"live": 256, "monitor": 128, "karaoke": 512}
 
 #: Length of the analysis window in frames.
 WINDOW = 2048

@@ -117,8 +117,8 @@ def run(
     set_
         NAME=VALUE: a parameter, as listed by `rtsep models NAME`.
     profile
-        live is hop 256; monitor is hop 128, half the latency; karaoke
-        looks ahead and sounds best. Each has a model of its name.
+        live is hop 256; monitor is hop 128, half the latency; karaoke is
+        hop 512, looks ahead and sounds best. Each has a model of its name.
     hop
         Frames per step, 16 to 1024; the latency is twice that.
     device

@@ -80,7 +80,7 @@ def train(
     target
         What the net learns: a soft mask, or the source's binary one.
     lookahead
-        Hops that the net may look ahead: koretzky 0 to 24, karaoke 2, 4 .. 14 (12 if not given).
+        Hops that the net may look ahead: koretzky 0 to 24, karaoke 1 to 6 (6 if not given).
     lr
         Highest learning rate; 0.003 if not given, 0.001 with --init for the live family.
     optimizer

@@ -27,10 +27,13 @@ from rtsep.training.schedule import follow, rate
 from rtsep.training.songs import Song, songs
 from rtsep.training.stereo import Floats, StereoMixer, fields
 
-PROFILES = {"live": (256, 0), "monitor": (128, 0), "karaoke": (256, 12)}
-"""Hop and look-ahead of each profile. karaoke: 81 ms in all at 44.1 kHz; its limit is 93 ms, and short device periods
-may add some."""
-MOST_LOOKAHEAD = 14
+PROFILES = {
+    "live": LiveConfig(),
+    "monitor": LiveConfig(hop=128),
+    "karaoke": LiveConfig(hop=512, lookahead=6, dense=960, units=512),
+}
+"""The net of each profile. karaoke: 93 ms in all at 44.1 kHz; its longer hop leaves time for a larger net."""
+MOST_FRAMES = 4096  # from sound to sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,15 +279,15 @@ def sizes_of(profile: str, lookahead: int | None = None) -> LiveConfig:
     UsageError
         If the profile does not look ahead, or not by so much.
     """
-    hop, usual = PROFILES[profile]
-    if lookahead is not None and not usual and lookahead:
+    net = PROFILES[profile]
+    if lookahead is None:
+        return net
+    if not net.lookahead and lookahead:
         raise UsageError(f"--lookahead {lookahead}: {profile} does not look ahead; karaoke does")
-    apart = GRID // hop
-    if lookahead is not None and usual and (not apart <= lookahead <= MOST_LOOKAHEAD or lookahead % apart):
-        raise UsageError(
-            f"--lookahead {lookahead}: {profile} looks ahead by {apart}, {2 * apart} .. {MOST_LOOKAHEAD} hops"
-        )
-    return LiveConfig(hop=hop, lookahead=usual if lookahead is None else lookahead)
+    most = MOST_FRAMES // net.hop - 2
+    if net.lookahead and not 1 <= lookahead <= most:
+        raise UsageError(f"--lookahead {lookahead}: {profile} looks ahead by 1 to {most} hops")
+    return replace(net, lookahead=lookahead)
 
 
 def settings_of(*, seed: int, steps: int, lr: float | None, split: str, begun: bool) -> LiveTraining:

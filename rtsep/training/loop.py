@@ -305,7 +305,7 @@ def train(
     target : str
         "binary" (the source's: MSE to the binary mask) or "soft".
     lookahead : int, optional
-        Hops that the net may look ahead: koretzky 0..24, karaoke 1..14.
+        Hops that the net may look ahead: koretzky 0..24, karaoke 1..6.
     lr : float, optional
         Highest learning rate; 3e-3 if not given, 1e-3 for the live family with `init`.
     optimizer, settings

@@ -88,7 +88,7 @@ def test_latency(tmp_path: Path) -> None:
     page = run("latency", tmp_path)
     found = rows(page, "JACK")
     need(found, f"no JACK: {page['notes']}")
-    assert len(found) == len(latency.STREAMS)
+    assert [row["separator"] for row in found] == [separator for separator, _ in latency.STREAMS[::2]]
     assert all(row["difference"] == 0 for row in found if not row["xruns"])
 
 
@@ -154,7 +154,7 @@ def test_table_fills_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert text.startswith(f"before\n{table.BEGIN}\n| |")
         assert text.endswith(f"\n{table.END}\nafter\n")
         assert "old" not in text
-    assert "256 frames, 5.8 ms | 512 frames, 11.6 ms | 512 frames, 11.6 ms" in text
+    assert "256 frames, 5.8 ms | 512 frames, 11.6 ms | 1024 frames, 23.2 ms" in text
     assert "10 min: 1 drop-outs, and 2" in text
     quality = tmp_path / "quality.json"
     songs = [
@@ -197,7 +197,7 @@ def test_every_program_is_found_and_summarised() -> None:
     assert all(_summary(path) for path in found.values())
 
 
-@pytest.mark.parametrize(("name", "hop"), [("live", 256), ("monitor", 128), ("karaoke", 256), ("koretzky", 512)])
+@pytest.mark.parametrize(("name", "hop"), [("live", 256), ("monitor", 128), ("karaoke", 512), ("koretzky", 512)])
 def test_the_models_of_the_tables_are_there(name: str, hop: int) -> None:
     assert create(name, device="cpu").required_hop(48000) == hop
 

@@ -263,7 +263,7 @@ def pipewire_session(sinks: Sequence[str] = ("a", "b"), rate: int = 48000) -> It
         session.start(bus, (run / "bus").exists)
         session.start(["pipewire"], lambda: session.succeeds("pw-cli", "info", "0"))
         session.start(["wireplumber"], lambda: "WirePlumber" in session.run("pw-cli", "list-objects", "Client"))
-        (run / "pulse").mkdir(mode=0o700)  # or pactl, which asks meanwhile, makes it between the daemon's look and its mkdir
+        (run / "pulse").mkdir(mode=0o700)  # else pactl, which asks meanwhile, may make it just before the daemon does
         session.start(["pipewire-pulse"], lambda: session.succeeds("pactl", "info"))
         for sink in sinks:
             session.run("pactl", "load-module", "module-null-sink", *_sink(sink, rate).split())

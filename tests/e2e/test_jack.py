@@ -102,7 +102,7 @@ def test_latency_of_a_net_that_looks_ahead(server_48k: JackServer) -> None:
     with with_block(server_48k, 1024), session("karaoke") as running_session:
         told = running_session.snapshot().latency_frames
         assert set(measured(server_48k, server_48k.rate, 5003)) == {told}
-    assert told == 2 * 256 + 12 * 256 + (1024 - 256)
+    assert told == 2 * 512 + 6 * 512 + (1024 - 512)
 
 
 def test_latency_printed_by_the_command(server_44k: JackServer) -> None:

@@ -59,7 +59,7 @@ def load(name: str):  # type: ignore[no-untyped-def]
     return create(name)
 
 
-@pytest.mark.parametrize(("name", "minutes"), [("midside", 120 if SOAK else 10), ("koretzky", 120 if SOAK else 2)])
+@pytest.mark.parametrize(("name", "minutes"), [("midside", 120 if SOAK else 6), ("koretzky", 120 if SOAK else 2)])
 @in_a_process_of_its_own
 def test_hours_as_fast_as_they_go(name: str, minutes: int) -> None:
     """In freewheel, where no mask is late: after two hours the same delay, to the frame, and the same memory."""
@@ -93,7 +93,7 @@ def test_hours_as_fast_as_they_go(name: str, minutes: int) -> None:
 @in_a_process_of_its_own
 def test_minutes_at_eight_times_the_speed_in_a_session() -> None:
     """With deadlines, supervisor, faders and snapshots, and the memory flat within 1 MB."""
-    seconds = 7200 if SOAK else 100
+    seconds = 7200 if SOAK else 60
     with Session(SessionOptions(input="test:noise", output="null", separator="midside", speed=8.0)) as session:
         wait_for(lambda: session.snapshot().position_s > seconds / 4, "the clock stands still", 1700)
         before = session.snapshot()
