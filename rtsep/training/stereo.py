@@ -24,6 +24,7 @@ from rtsep.training.data import CACHE_SCALE, Clip, Corpus
 from rtsep.training.evaluate import resynthesize
 
 BINS = 513
+RATES = (STREAM_RATE, 48000.0)  # of the streams that the net is for, with the same weights
 Complex = NDArray[np.complex64]
 
 
@@ -176,6 +177,14 @@ class StereoMixer(Mixer):
             for clip, count in ((voice, frames), (music, music_frames))
         )
         return v, a, top_v, top_a
+
+    def _crop_frames(self, rng: np.random.Generator, low: float = 0.8, high: float = 1.25) -> int:
+        """Samples at `CACHE_RATE` that make a sequence: half of all sound is placed in the bins as a stream at 48 kHz
+        has it.
+        """
+        speed = rng.uniform(low, high) * CACHE_RATE / rng.choice(RATES)
+        frames = fft.next_fast_len(int(self.length * speed), real=True)
+        return frames + frames % 2
 
     def _resampled(self, rng: np.random.Generator, sound: Floats) -> Complex:
         """Transform (2, bins) of a crop brought to `length` and equalized."""

@@ -199,6 +199,17 @@ def test_batches_follow_from_seed_and_step(corpus_folder: Path, cache_folder: Pa
     assert not np.array_equal(first.batch(6).field, again.batch(5).field)
 
 
+def test_streams_of_both_rates_are_learnt(corpus_folder: Path, cache_folder: Path):
+    """As long as a sequence at 44.1 kHz or at 48 kHz, the rate of the cache."""
+    mixer = StereoMixer(load(corpus_folder, cache_folder), seed=1, frames=20, sources=2, rolls=1)
+    rng = np.random.default_rng(0)
+    drawn = np.array([mixer._crop_frames(rng, 1.0, 1.0) for _ in range(64)]) / mixer.length
+    low = drawn < 1.04
+    assert 16 < low.sum() < 48
+    assert drawn[low] == pytest.approx(1.0, abs=0.01)
+    assert drawn[~low] == pytest.approx(48000 / 44100, abs=0.01)
+
+
 def test_targets(corpus_folder: Path, cache_folder: Path):
     mixer = StereoMixer(load(corpus_folder, cache_folder), seed=1, frames=20, sources=2, rolls=2)
     wide = False
