@@ -206,8 +206,8 @@ def test_streams_of_both_rates_are_learnt(corpus_folder: Path, cache_folder: Pat
     drawn = np.array([mixer._crop_frames(rng, 1.0, 1.0) for _ in range(64)]) / mixer.length
     low = drawn < 1.04
     assert 16 < low.sum() < 48
-    assert drawn[low] == pytest.approx(1.0, abs=0.01)
-    assert drawn[~low] == pytest.approx(48000 / 44100, abs=0.01)
+    assert drawn[low] == pytest.approx(1.0, abs=0.03)
+    assert drawn[~low] == pytest.approx(48000 / 44100, abs=0.03)
 
 
 def test_targets(corpus_folder: Path, cache_folder: Path):
