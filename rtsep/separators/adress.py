@@ -7,7 +7,7 @@ from __future__ import annotations
 from numba import carray, cfunc, njit
 
 from rtsep.native import double_pointer
-from rtsep.separators.base import Compiled, Mask, Param, Separator, Spectrum
+from rtsep.separators.base import Param
 from rtsep.separators.kernels import (
     BASS,
     MEMORY,
@@ -18,9 +18,8 @@ from rtsep.separators.kernels import (
     ramp,
     separate_signature,
     strengthen,
-    without_net,
 )
-from rtsep.spec import StreamSpec
+from rtsep.separators.rule import Rule
 
 #: Fade of the soft mask on each side of the window, in units of azimuth.
 SOFT_EDGE = 0.15
@@ -73,7 +72,7 @@ def separate(memory, spectrum, mask):
     return 0
 
 
-class Adress(Separator):
+class Adress(Rule):
     """Vocals are the bins whose azimuth lies in a window around a position.
 
     The soft mask fades at the edges of the window and shares a bin by how much of it the null cancels; the binary
@@ -93,20 +92,4 @@ class Adress(Separator):
         TREBLE,
         STRENGTH,
     )
-
-    def prepare(self, spec: StreamSpec) -> None:
-        """Fix the bin width and the ramps for `spec` [main thread]."""
-        self._spec = spec
-        self.params.prepare(spec.hop_ms)
-
-    def process(self, spectrum: Spectrum, mask: Mask) -> None:
-        """Fill `mask` for the frame of `spectrum` [inference thread]; both arrays C-contiguous."""
-        self.params.ramp()
-        adress_mask(spectrum, self.params.values, self._spec.bin_hz, mask)
-
-    def reset(self) -> None:
-        """Jump to the wanted parameters; there is no other past."""
-        self.params.settle()
-
-    def compiled(self) -> Compiled:
-        return without_net(separate, self._spec, self.params)
+    rule, function = staticmethod(adress_mask), separate

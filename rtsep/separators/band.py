@@ -9,14 +9,17 @@ import math
 from numba import carray, cfunc, njit
 
 from rtsep.native import double_pointer
-from rtsep.separators.base import Compiled, Mask, Param, Separator, Spectrum
-from rtsep.separators.kernels import MEMORY, ramp, separate_signature, without_net
-from rtsep.spec import StreamSpec
+from rtsep.separators.base import Param
+from rtsep.separators.kernels import MEMORY, ramp, separate_signature
+from rtsep.separators.rule import Rule
 
 
-@njit("void(float64[::1], float64, float32[:, ::1])", cache=True, nogil=True)
-def band_mask(values, bin_hz, mask):
-    """1 from the low to the high end, falling by a number of dB per octave outside; nothing outside if binary."""
+@njit("void(complex64[:, ::1], float64[::1], float64, float32[:, ::1])", cache=True, nogil=True)
+def band_mask(spectrum, values, bin_hz, mask):
+    """1 from the low to the high end, falling by a number of dB per octave outside; nothing outside if binary.
+
+    The spectrum is not looked at.
+    """
     low, high, slope_db, binary = values
     power = slope_db / (20.0 * math.log10(2.0))
     for k in range(mask.shape[1]):
@@ -35,13 +38,14 @@ def band_mask(values, bin_hz, mask):
 def separate(memory, spectrum, mask):
     """`Band.process` as a C function."""
     m = carray(memory, 1)[0]
+    shape = (m.channels, m.bins)
     params = carray(double_pointer(m.params), (3, 4))
     ramp(params)
-    band_mask(params[1], m.bin_hz, carray(mask, (m.channels, m.bins)))
+    band_mask(carray(spectrum, shape), params[1], m.bin_hz, carray(mask, shape))
     return 0
 
 
-class Band(Separator):
+class Band(Rule):
     """Vocals are all sound between two frequencies, with a slope on both sides.
 
     What singers and instruments have there is not told apart: this is the floor that any other method has to beat.
@@ -57,20 +61,4 @@ class Band(Separator):
         Param("slope_db", "db", 3.0, 96.0, 24.0, "fall per octave outside the band; higher takes less there"),
         Param("binary", "switch", 0.0, 1.0, 0.0, "on: nothing outside the band; off: the slope"),
     )
-
-    def prepare(self, spec: StreamSpec) -> None:
-        """Fix the bin width and the ramps for `spec` [main thread]."""
-        self._spec = spec
-        self.params.prepare(spec.hop_ms)
-
-    def process(self, spectrum: Spectrum, mask: Mask) -> None:
-        """Fill `mask` for the frame of `spectrum` [inference thread]; C-contiguous."""
-        self.params.ramp()
-        band_mask(self.params.values, self._spec.bin_hz, mask)
-
-    def reset(self) -> None:
-        """Jump to the wanted parameters; there is no other past."""
-        self.params.settle()
-
-    def compiled(self) -> Compiled:
-        return without_net(separate, self._spec, self.params)
+    rule, function = staticmethod(band_mask), separate

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, njit, types
 
-from rtsep.separators.base import Compiled, Param, Parameters
-from rtsep.spec import StreamSpec
+from rtsep.separators.base import Param
 
 #: Memory of the C function of a separator without a net; `params` is the address of `Parameters.state`.
 MEMORY = np.dtype([("channels", np.int64), ("bins", np.int64), ("bin_hz", np.float64), ("params", np.int64)])
@@ -34,12 +33,6 @@ def separate_signature(memory: np.dtype) -> Any:
     """Type of the C function of a separator whose memory is one record of type `memory`."""
     pointers = [types.CPointer(kind) for kind in (from_dtype(memory), types.complex64, types.float32)]
     return types.int64(*pointers)
-
-
-def without_net(function: Any, spec: StreamSpec, params: Parameters) -> Compiled:
-    """The C function `function` with its `MEMORY` for a stream."""
-    memory = np.array([(spec.channels, spec.bins, spec.bin_hz, params.state.ctypes.data)], MEMORY)
-    return Compiled(function.address, memory.ctypes.data, (memory, params))
 
 
 @njit("void(float64[:, ::1])", cache=True, nogil=True)

@@ -9,7 +9,7 @@ import math
 from numba import carray, cfunc, njit
 
 from rtsep.native import double_pointer
-from rtsep.separators.base import Compiled, Mask, Param, Separator, Spectrum
+from rtsep.separators.base import Param
 from rtsep.separators.kernels import (
     BASS,
     MEMORY,
@@ -20,9 +20,8 @@ from rtsep.separators.kernels import (
     ramp,
     separate_signature,
     strengthen,
-    without_net,
 )
-from rtsep.spec import StreamSpec
+from rtsep.separators.rule import Rule
 
 
 @njit("void(complex64[:, ::1], float64[::1], float64, float32[:, ::1])", cache=True, nogil=True)
@@ -54,7 +53,7 @@ def separate(memory, spectrum, mask):
     return 0
 
 
-class MidSide(Separator):
+class MidSide(Rule):
     """Vocals are what is common to left and right, between two guards.
 
     The ratio of side ``L - R`` to mid ``L + R`` of a bin says how far off-centre it lies: 0 in the middle, 1 for one
@@ -79,20 +78,4 @@ class MidSide(Separator):
         TREBLE,
         STRENGTH,
     )
-
-    def prepare(self, spec: StreamSpec) -> None:
-        """Fix the bin width and the ramps for `spec` [main thread]."""
-        self._spec = spec
-        self.params.prepare(spec.hop_ms)
-
-    def process(self, spectrum: Spectrum, mask: Mask) -> None:
-        """Fill `mask` for the frame of `spectrum` [inference thread]; both arrays C-contiguous."""
-        self.params.ramp()
-        midside_mask(spectrum, self.params.values, self._spec.bin_hz, mask)
-
-    def reset(self) -> None:
-        """Jump to the wanted parameters; there is no other past."""
-        self.params.settle()
-
-    def compiled(self) -> Compiled:
-        return without_net(separate, self._spec, self.params)
+    rule, function = staticmethod(midside_mask), separate
