@@ -35,7 +35,7 @@ def train(
     steps: int | None = None,
     minutes: float | None = None,
     resume: _Switch = False,
-    target: Literal["soft", "binary"] = "soft",
+    target: Literal["soft", "binary", "magnitude"] = "soft",
     lookahead: int | None = None,
     lr: float | None = None,
     optimizer: Literal["adam", "adamw", "sgd", "lbfgs"] | None = None,
@@ -78,7 +78,8 @@ def train(
     resume
         Go on from the run's last checkpoint.
     target
-        What the net learns: a soft mask, or the source's binary one.
+        What koretzky learns: a soft mask, or the source's binary one, or the magnitude
+        of the vocals, which the source says fails.
     lookahead
         Hops that the net may look ahead: koretzky 0 to 24, karaoke 1 to 6 (6 if not given).
     lr

@@ -158,9 +158,11 @@ def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> Made:
             model.detector.out.bias += vad_bias
     proto, state = streaming_graph(model)
     data = proto.SerializeToString()
-    mask = "a binary" if values["config"]["target"] == "binary" else "the"
+    what = {"binary": "draws a binary vocal mask", "magnitude": "estimates the magnitude of the voice"}
+    what_for = what.get(values["config"]["target"], "draws the vocal mask")
+    ahead = f" {values['config']['lookahead']} hops ago" if values["config"]["lookahead"] else ""
     memory = " that remembers" if model.detector is not None else ""
-    summary = f"CNN over 25 frames (0.3 s) that draws {mask} vocal mask, with a voice detector{memory}"
+    summary = f"CNN over 25 frames (0.3 s) that {what_for}{ahead}, with a voice detector{memory}"
     return Made(
         data,
         state,

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from rtsep.errors import UsageError
+from rtsep.training.graph import SHARE
 from rtsep.training.nets.detector import Detector
 from rtsep.training.nets.koretzky import FrameNet, Koretzky, NetConfig
 
@@ -75,10 +76,12 @@ def unfold(source: Path) -> Koretzky:
     """
     path = source / "model.onnx" if source.is_dir() else source
     try:
-        found = {i.name: numpy_helper.to_array(i) for i in onnx.load(str(path)).graph.initializer}
+        graph = onnx.load(str(path)).graph
+        found = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
         channels, dense = _sizes(found, "mask")
         vad_channels, vad_dense = _sizes(found, "vad")
-        config = NetConfig(channels, dense, vad_channels, vad_dense)
+        output = "magnitude" if any(node.name == SHARE for node in graph.node) else "mask"
+        config = NetConfig(channels, dense, vad_channels, vad_dense, output=output)
         if "look_matrix" in found:
             units, look = len(found["memory_h_weight"]), found["look_matrix"].shape[1]
             share = float(found["memory_share"].item())

@@ -17,9 +17,21 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
 from rtsep.training.nets.detector import FLOOR, Detector
-from rtsep.training.nets.koretzky import BINS, FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE, FrameNet, Koretzky, tilt
+from rtsep.training.nets.koretzky import (
+    BINS,
+    FEATURE_MEAN,
+    FEATURE_SCALE,
+    LEAK,
+    LEAST,
+    SILENCE,
+    FrameNet,
+    Koretzky,
+    tilt,
+)
 
 OPSET = 17
+#: Node that makes a mask of a magnitude of the vocals.
+SHARE = "share_of_all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +243,12 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     three = graph.remember(recent, "recent", feature)
     hidden = _frame_net(graph, model.mask_net, "mask", of_mask, three)
     logits = _linear(graph, hidden, model.mask_net.out.weight, model.mask_net.out.bias, "mask_logits")
-    graph.add("Sigmoid", [logits], "mask")
+    if config.output == "mask":
+        graph.add("Sigmoid", [logits], "mask")
+    else:
+        least = graph.add("Max", [relative, graph.number(LEAST)], "not_nothing")
+        share = graph.add("Div", [logits, least], SHARE)
+        graph.add("Clip", [share, graph.number(0.0), graph.number(1.0)], "mask")
     own = _frame_net(graph, model.vad_net, "vad", of_vad, three)
     logit = _opinion(graph, model, own)
     if model.detector is not None:

@@ -29,6 +29,7 @@ from rtsep.training.nets.koretzky import CONTEXT, Koretzky, NetConfig
 from rtsep.training.songs import songs
 from rtsep.training.tasks import TASKS, configured, find
 
+TARGETS = ("soft", "binary", "magnitude")
 NETS = ("koretzky", "live", "monitor", "karaoke", *TASKS)
 SPLITS = ("train", "all_train")
 
@@ -37,7 +38,7 @@ SPLITS = ("train", "all_train")
 class TrainConfig:
     """Everything that shapes a run; saved in its checkpoints."""
 
-    target: str = "soft"  # "binary": MSE to the binary mask, as the source; "soft": `losses.soft_mask`
+    target: str = "soft"  # "binary": MSE to the binary mask, as the source; "soft": `losses.soft_mask`; "magnitude"
     lookahead: int = 0  # hops
     seed: int = 0
     steps: int = 6000
@@ -52,6 +53,7 @@ class TrainConfig:
     rolls: int = 2
     vad_share: float = 0.15  # share of the steps, the last ones, that train the detector
     vad_fresh: bool = True  # begin the detector with the convolutions of the mask net; off where it is trained already
+    fresh_out: bool = False  # begin the last layer of the mask net anew where the others begin with trained ones
     fixed_norms: bool = False  # the net began with a model folder: its batch normalisation is folded away
     split: str = "train"
 
@@ -140,9 +142,10 @@ class Run:
             for module in self.model.modules():
                 if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
                     module.eval()
+        relative = self.model.level.relative(batch["magnitude"], batch["start"])
         with torch.autocast(self.device.type, torch.bfloat16):
-            logits = net(self.model.level(batch["magnitude"], batch["start"]))
-        loss, report = self._loss(now, logits.float(), batch)
+            logits = net(self.model.level.features(relative))
+        loss, report = self._loss(now, logits.float(), batch, relative)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -158,16 +161,21 @@ class Run:
         self.step += 1
         return report
 
-    def _loss(self, now: Phase, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
+    def _loss(
+        self, now: Phase, logits: torch.Tensor, batch: dict[str, torch.Tensor], relative: torch.Tensor
+    ) -> tuple[torch.Tensor, dict]:
         if now.net == "vad_net":
             loss = losses.voice_activity(logits[..., 0], batch["vad"], batch["vad_weight"])
             right = ((logits[..., 0] > 0) == (batch["vad"] > 0.5)).float() * batch["vad_weight"]
             return loss, {"vad_loss": loss.item(), "vad_accuracy": (right.sum() / batch["vad_weight"].sum()).item()}
+        begin = CONTEXT - 1 - self.config.lookahead
+        cut = slice(begin, begin + self.config.frames)
+        seen = batch["magnitude"][:, cut]
         if self.config.target == "binary":
             loss = losses.binary_mask(logits, batch["binary"], batch["bins"])
+        elif self.config.target == "magnitude":
+            loss = losses.magnitude(logits, batch["voice"] * relative[:, cut] / (seen + 1e-9), batch["bins"])
         else:
-            begin = CONTEXT - 1 - self.config.lookahead
-            seen = batch["magnitude"][:, begin : begin + self.config.frames]
             loss = losses.soft_mask(logits, seen, batch["ratio"], batch["voice"], batch["bins"])
         return loss, {"loss": loss.item()}
 
@@ -303,7 +311,8 @@ def train(
     device : str
         "cpu", "cuda" or "auto".
     target : str
-        "binary" (the source's: MSE to the binary mask) or "soft".
+        koretzky: "soft", or "binary" (the source's: MSE to the binary mask), or "magnitude" (linear output, MSE to the
+        magnitude of the vocals, which fails by the source; no look-ahead).
     lookahead : int, optional
         Hops that the net may look ahead: koretzky 0..24, karaoke 1..6.
     lr : float, optional
@@ -329,8 +338,8 @@ def train(
         raise UsageError(f"no net {net!r} to train; there is: {', '.join(NETS)}")
     if net not in TASKS and (settings or optimizer):
         raise UsageError(f"{net}: --set and --optimizer are not for this net; for: {', '.join(TASKS)}")
-    if target not in {"binary", "soft"}:
-        raise UsageError(f"target {target!r}: expected binary or soft")
+    if target not in TARGETS:
+        raise UsageError(f"target {target!r}: expected one of {', '.join(TARGETS)}")
     if split not in SPLITS:
         raise UsageError(f"split {split!r}: expected {' or '.join(SPLITS)}")
     if lr is not None and not 0 < lr <= 1:
@@ -339,6 +348,8 @@ def train(
         raise UsageError(f"part {part!r} of {net}: expected all, or detector (koretzky only)")
     if net == "koretzky" and not 0 <= (lookahead or 0) <= 24:
         raise UsageError(f"lookahead {lookahead}: expected 0 to 24 hops")
+    if target == "magnitude" and lookahead:
+        raise UsageError(f"lookahead {lookahead}: the target magnitude has none, wanted 0")
     last = runs / "last.pt"
     if last.exists() and not resume:
         raise UsageError(f"{last} exists: give --resume to go on with it, or another --runs")
@@ -407,12 +418,17 @@ def train(
     else:
         shape = replace(config or TrainConfig(), target=target, lookahead=lookahead or 0, seed=seed, steps=steps)
         shape = replace(shape, lr=lr or shape.lr, split=split, vad_fresh=init is None)
+        output = "magnitude" if target == "magnitude" else "mask"
         if init is None:
-            run = Run(sizes or NetConfig(), shape, where)
+            run = Run(replace(sizes or NetConfig(), output=output), shape, where)
         else:  # without the detector's memory, which knows other masks than those to come: it is trained afterwards
             begin, folded = first_net(init)
-            run = Run(replace(begin.config, vad_memory=0), replace(shape, fixed_norms=folded), where)
-            run.model.load_state_dict(begin.state_dict(), strict=False)
+            net_config = replace(begin.config, vad_memory=0, output=output)
+            run = Run(net_config, replace(shape, fixed_norms=folded), where)
+            weights = begin.state_dict()
+            if shape.fresh_out or begin.config.output != output:
+                weights = {k: v for k, v in weights.items() if not k.startswith("mask_net.out.")}
+            run.model.load_state_dict(weights, strict=False)
             run.mean = {k: v.detach().clone() for k, v in run.model.state_dict().items()}
     mixer = Mixer(
         load(data, store, shape.split),

@@ -16,6 +16,14 @@ def binary_mask(logits: Tensor, binary: Tensor, bins: Tensor) -> Tensor:
     return (error.mean(1) * bins).sum() / bins.sum()
 
 
+def magnitude(outputs: Tensor, voice: Tensor, bins: Tensor) -> Tensor:
+    """Mean squared error to the magnitudes of the vocals, which the source says fails.
+
+    Shapes: outputs and voice (B, T, F), over the running level both; bins (B, F).
+    """
+    return ((outputs - voice).square().mean(1) * bins).sum() / bins.sum()
+
+
 def soft_mask(logits: Tensor, magnitude: Tensor, ratio: Tensor, voice: Tensor, bins: Tensor) -> Tensor:
     """Closed form of the signal error of a real mask m, in logarithm, and a squared error to the best mask.
 

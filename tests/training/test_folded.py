@@ -15,7 +15,7 @@ from rtsep.training.export import deviation  # noqa: E402
 from rtsep.training.folded import first_net, unfold  # noqa: E402
 from rtsep.training.graph import streaming_graph  # noqa: E402
 from rtsep.training.loop import TrainConfig, read_checkpoint, train  # noqa: E402
-from tests.training.test_koretzky import REMEMBERING, SMALL, _model  # noqa: E402
+from tests.training.test_koretzky import MAGNITUDE, REMEMBERING, SMALL, _model  # noqa: E402
 
 SHIPPED = Path(__file__).parents[2] / "models" / "koretzky" / "model.onnx"
 
@@ -45,7 +45,7 @@ def test_the_rebuilt_net_computes_what_the_shipped_file_does():
     assert deviation(model, SHIPPED.read_bytes(), size) <= 1e-4
 
 
-@pytest.mark.parametrize("config", [SMALL, REMEMBERING])
+@pytest.mark.parametrize("config", [SMALL, REMEMBERING, MAGNITUDE])
 def test_what_was_exported_comes_back(config, tmp_path: Path):
     model = _model(config)
     proto, _ = streaming_graph(model)

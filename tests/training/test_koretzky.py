@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ REMEMBERING = NetConfig(
     channels=(3, 4, 5, 6), dense=20, vad_channels=(2, 3, 2, 3), vad_dense=8, vad_memory=7, vad_look=5
 )
 SMALL = NetConfig(channels=(3, 4, 5, 6), dense=20, vad_channels=(2, 3, 2, 3), vad_dense=8)
+MAGNITUDE = replace(SMALL, output="magnitude")
 
 
 def _model(config: NetConfig = SMALL) -> Koretzky:
@@ -45,7 +48,7 @@ def test_sequence_equals_sliding_windows():
     assert torch.allclose(whole, slid, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [SMALL, REMEMBERING, NetConfig(), NetConfig(vad_memory=48)])
+@pytest.mark.parametrize("config", [SMALL, REMEMBERING, MAGNITUDE, NetConfig(), NetConfig(vad_memory=48)])
 def test_streaming_onnx_equals_sequence(config: NetConfig):
     pytest.importorskip("onnxruntime")
     model = _model(config)
@@ -83,13 +86,20 @@ def test_the_memory_changes_no_mask():
     assert torch.equal(plain.infer(magnitude)[0], remembering.infer(magnitude)[0])
 
 
+def test_a_magnitude_is_the_share_of_the_mixture():
+    model = _model(MAGNITUDE)
+    relative = torch.rand(1, 30, BINS) + 0.1
+    share = torch.linspace(-0.5, 1.5, BINS)
+    assert torch.allclose(model.masks(share * relative, relative), share.clamp(0, 1).expand(1, 30, BINS), atol=1e-6)
+
+
 def test_level_forgets_the_gain():
     level = Level(NetConfig())
     magnitude = torch.rand(1, 40, BINS) * 10
     assert torch.allclose(level(magnitude), level(magnitude * 100), atol=2e-2)
 
 
-@pytest.mark.parametrize("config", [SMALL, REMEMBERING])
+@pytest.mark.parametrize("config", [SMALL, REMEMBERING, MAGNITUDE])
 def test_silence_and_damage_stay_finite(config: NetConfig):
     ort = pytest.importorskip("onnxruntime")
     proto, size = streaming_graph(_model(config))

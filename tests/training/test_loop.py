@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
 pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
+from rtsep.engine.offline import split  # noqa: E402
 from rtsep.errors import UsageError  # noqa: E402
-from rtsep.training.export import export  # noqa: E402
+from rtsep.separators.onnx import OnnxSeparator  # noqa: E402
+from rtsep.training.evaluate import separate  # noqa: E402
+from rtsep.training.export import export, restore  # noqa: E402
 from rtsep.training.loop import TrainConfig, read_checkpoint, train  # noqa: E402
-from rtsep.training.nets.koretzky import NetConfig  # noqa: E402
+from rtsep.training.nets.koretzky import BINS, NetConfig  # noqa: E402
 
 SIZES = NetConfig(channels=(2, 2, 2, 2), dense=8, vad_channels=(2, 2, 2, 2), vad_dense=4)
 CONFIG = TrainConfig(frames=20, sources=2, rolls=2)
@@ -25,7 +30,7 @@ def _train(corpus: Path, cache: Path, runs: Path, **more: object) -> Path:
     return train(data=corpus, cache=cache, runs=runs, **(options | more))
 
 
-@pytest.mark.parametrize("target", ["binary", "soft"])
+@pytest.mark.parametrize("target", ["binary", "soft", "magnitude"])
 def test_resumed_is_the_same(corpus_folder: Path, cache_folder: Path, tmp_path: Path, target: str):
     whole = _train(corpus_folder, cache_folder, tmp_path / "whole", target=target)
     # stopped at once by the clock, then resumed: the configuration comes from the checkpoint
@@ -71,6 +76,38 @@ def test_exported_folder_is_read_by_the_host(corpus_folder: Path, cache_folder: 
     separator.prepare(StreamSpec(samplerate=44100, channels=2, hop=512))
 
 
+@pytest.mark.parametrize(("lookahead", "target"), [(0, "soft"), (12, "soft"), (0, "magnitude")])
+def test_exported_stream_is_offline(
+    corpus_folder: Path, cache_folder: Path, tmp_path: Path, lookahead: int, target: str
+):
+    pytest.importorskip("onnxruntime")
+    last = _train(corpus_folder, cache_folder, tmp_path / "run", lookahead=lookahead, target=target)
+    separator = OnnxSeparator(export(last, tmp_path / "model"), device="cpu")
+    separator.params.set("vad_gate", 0)
+    model = restore(read_checkpoint(last))
+    rng = np.random.default_rng(0)
+    sound = (0.1 * rng.standard_normal((2, 44100)) * np.hanning(44100)).astype(np.float32)
+    wanted = separate(lambda x: model.infer(torch.from_numpy(x))[0].numpy(), sound, BINS, lookahead)
+    vocals, _ = split(separator, sound, 44100)
+    assert separator.latency == lookahead * 512
+    assert 1e-3 < np.abs(vocals).max() < np.abs(sound).max()
+    np.testing.assert_allclose(vocals, wanted, atol=1e-6)
+
+
+def test_last_layer_begun_anew(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    first = read_checkpoint(_train(corpus_folder, cache_folder, tmp_path / "first", steps=1))["mean"]
+    for name, more in {
+        "on": {},
+        "anew": {"config": replace(CONFIG, fresh_out=True)},
+        "magnitude": {"target": "magnitude"},
+    }.items():
+        runs = tmp_path / name
+        last = _train(corpus_folder, cache_folder, runs, steps=1, minutes=1e-9, init=tmp_path / "first/last.pt", **more)
+        begun = read_checkpoint(last)["mean"]
+        assert torch.equal(begun["mask_net.dense.weight"], first["mask_net.dense.weight"])
+        assert torch.equal(begun["mask_net.out.weight"], first["mask_net.out.weight"]) == (name == "on")
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -78,6 +115,7 @@ def test_exported_folder_is_read_by_the_host(corpus_folder: Path, cache_folder: 
         ({"target": "x"}, "target 'x'"),
         ({"lookahead": 99}, "lookahead 99"),
         ({"device": "x"}, "device 'x'"),
+        ({"target": "magnitude", "lookahead": 1}, "the target magnitude has none"),
     ],
 )
 def test_wrong_options_are_said(corpus_folder: Path, cache_folder: Path, tmp_path: Path, wrong: dict, message: str):

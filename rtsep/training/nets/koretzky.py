@@ -33,6 +33,7 @@ FEATURE_MEAN, FEATURE_SCALE = (
     3.0,
     1.5,
 )  # of log1p magnitudes over the training data: features are near zero mean, unit variance
+LEAST = 0.1  # of a magnitude over the level where a magnitude of the vocals is divided by it
 SILENCE = -FEATURE_MEAN / FEATURE_SCALE  # the feature of digital silence
 
 
@@ -54,6 +55,7 @@ class NetConfig:
     vad_look: int = 32  # numbers that the memory takes from the mask net's dense layer
     vad_dropout: float = 0.3  # of what the memory sees
     vad_share: float = 0.5  # of the memory's logit in what the detector says; the rest is the CNN's own
+    output: str = "mask"  # of the mask net; "magnitude": of the vocals, over the level, linear
 
     def to_dict(self) -> dict[str, object]:
         """The plain form, for a checkpoint or a log."""
@@ -141,7 +143,7 @@ class FrameNet(nn.Module):
             nn.init.kaiming_normal_(layer.weight, a=LEAK)
             nn.init.zeros_(layer.bias)
         nn.init.normal_(self.out.weight, std=0.3 / dense**0.5)
-        nn.init.constant_(self.out.bias, -1.0 if outputs > 1 else 0.0)
+        nn.init.constant_(self.out.bias, -1.0 if outputs > 1 and config.output == "mask" else 0.0)
 
     # The layers one by one, so that the streaming export can ask each for its value in silence.
     # LeakyReLU comes after the pool instead of before it: the same values (it is monotonic) on a ninth of the cells.
@@ -201,7 +203,7 @@ class Koretzky(nn.Module):
         )
 
     def forward(self, magnitude: Tensor, start: Tensor | None = None, pad: bool = False) -> tuple[Tensor, Tensor]:
-        """Magnitude (B, T, F) to logits of mask (B, T', F) and voice (B, T').
+        """Magnitude (B, T, F) to what the mask net says (B, T', F; see `masks`) and logits of voice (B, T').
 
         T' is T - 24, or T with `pad`, which puts 24 silent frames before the sequence, as a stream starts.
         """
@@ -226,7 +228,13 @@ class Koretzky(nn.Module):
         of_mask = self.mask_net.hidden(self.mask_net.maps(features))
         logits = self.mask_net.out(self.mask_net.drop_dense(of_mask))
         now = relative[:, relative.shape[1] - logits.shape[1] :]
-        return logits, self.detector.gather(of_vad, of_mask, now, torch.sigmoid(logits))
+        return logits, self.detector.gather(of_vad, of_mask, now, self.masks(logits, now))
+
+    def masks(self, outputs: Tensor, relative: Tensor) -> Tensor:
+        """Masks of what the mask net says and the magnitudes over the level of the same frames, all (B, T, F)."""
+        if self.config.output == "mask":
+            return torch.sigmoid(outputs)
+        return (outputs / relative.clamp_min(LEAST)).clamp(0, 1)
 
     @torch.no_grad()
     def silent(self) -> Tensor:
@@ -237,7 +245,8 @@ class Koretzky(nn.Module):
     def infer(self, magnitude: Tensor) -> tuple[Tensor, Tensor]:
         """Mask (T, F) and voice probability (T,) of one whole stream of magnitudes (T, F)."""
         mask, vad = self(magnitude[None], pad=True)
-        return torch.sigmoid(mask[0]), torch.sigmoid(vad[0] if self.detector is not None else self.smooth(vad[0]))
+        mask = self.masks(mask, self.level.relative(magnitude[None]))
+        return mask[0], torch.sigmoid(vad[0] if self.detector is not None else self.smooth(vad[0]))
 
     @torch.no_grad()
     def silence_logit(self) -> float:
