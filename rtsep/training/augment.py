@@ -110,7 +110,7 @@ class Mixer:
                 (0.4, banks),
                 (0.05, speech),
                 (0.2, [p[0] for p in sung]),
-                (0.2, covers),
+                (0.35, covers),
             )
             if g
         ]
