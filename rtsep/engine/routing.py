@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rtsep.engine.options import SessionOptions
-from rtsep.errors import DeviceError
 from rtsep.io.base import Driver, Sink, Source
 from rtsep.io.open import Endpoint, open_input, open_output
 
@@ -75,20 +74,16 @@ def open_route(options: SessionOptions, hop: int, source: Source | None = None) 
 
 def _device_driver(start: Endpoint, end: Endpoint, options: SessionOptions) -> tuple[Driver | None, bool]:
     """Driver of the device that plays (or of a JACK input), and whether it records the input too; None: no device."""
-    if "jack" in (start.kind, end.kind):
+    if end.kind == "jack" or (start.kind == "jack" and end.kind in ("file", "pipe", "null")):
         from rtsep.io.jack import JackDriver
 
-        if end.kind == "jack" or end.kind in ("file", "pipe", "null"):
-            return JackDriver(
-                inputs=2 if start.kind == "jack" else 0,
-                outputs=2 if end.kind == "jack" else 0,
-                connect_in=start.name or None,
-                connect_out=end.name or None,
-                blocksize=options.blocksize,
-            ), start.kind == "jack"
-        raise DeviceError(
-            f"input {start} with output {end} is not possible: a JACK input plays to jack, a file, - or null"
-        )
+        return JackDriver(
+            inputs=2 if start.kind == "jack" else 0,
+            outputs=2 if end.kind == "jack" else 0,
+            connect_in=start.name or None,
+            connect_out=end.name or None,
+            blocksize=options.blocksize,
+        ), start.kind == "jack"
     if end.kind == "portaudio":
         from rtsep.io.portaudio import PortAudioDriver, same_host
 
@@ -132,6 +127,10 @@ def _source(start: Endpoint, options: SessionOptions) -> Source:
         from rtsep.io.signals import SignalSource
 
         return SignalSource(start.name)
+    if start.kind == "jack":
+        from rtsep.io.jack import JackSource
+
+        return JackSource(start.name or None)
     if start.kind == "pulse":
         from rtsep.io.pulse import PulseSource
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from rtsep.dsp.ring import Ring
 from rtsep.errors import DeviceError
 from rtsep.io import jack_callbacks as words
-from rtsep.io.base import Driver
+from rtsep.io.base import Driver, Source
 from rtsep.io.jack_client import connect_client, pipewire_latency, select_ports, watch
-from rtsep.io.tick import CONTEXT_SIZE, FREEWHEEL
+from rtsep.io.tick import CONTEXT_SIZE, FREEWHEEL, StreamContext, input_context
 
 #: Longest time to wait for the server's first cycle, after which the period is known for sure.
 _SETTLE_S = 1.0
@@ -94,6 +95,8 @@ class JackDriver(Driver):
             for port, target in zip(outs, targets, strict=False):
                 self._client.connect(port, target)
             self._settle()
+            # The server works latencies out some time after a connection; a busy one has not yet.
+            self._library.jack_recompute_total_latencies(ctypes.c_void_p(self._pointer(self._client)))
         except jack.JackError as error:
             self.stop()
             raise DeviceError(f"JACK: {error}") from None
@@ -203,3 +206,55 @@ class JackDriver(Driver):
         import jack
 
         return int(jack._ffi.cast("intptr_t", thing._ptr))
+
+
+class JackSource(Source):
+    """Ports of a JACK server whose sound another device plays: a client with inputs only, and a clock of its own.
+
+    Parameters
+    ----------
+    connect_in : str, optional
+        As for `JackDriver`.
+    server : str, optional
+        Name of the server.
+    """
+
+    own_clock = True
+
+    def __init__(self, connect_in: str | None = None, server: str | None = None) -> None:
+        self._client = JackDriver(inputs=2, outputs=0, connect_in=connect_in, server=server)
+        self._context: StreamContext | None = None
+
+    @property
+    def name(self) -> str:
+        """The client's name, known after `open`."""
+        return self._client.name
+
+    def open(self) -> None:
+        """Join the graph and connect; `DeviceError` as for `JackDriver` [main thread]."""
+        self.stop()
+        client = self._client
+        client.open()
+        self.samplerate, self.channels, self.blocksize = client.samplerate, client.inputs, client.blocksize
+        self.latency_frames = client.input_latency_frames
+
+    def start(self, ring: Ring, samplerate: int) -> None:
+        """Write into `ring` at the server's own rate from the next cycle on [main thread]."""
+        self._context = input_context(ring)
+        self._client.start(self._context.address)
+
+    def stop(self) -> None:
+        """Leave the graph; harmless when already stopped or lost [main thread]."""
+        if self._context is not None:
+            self._context.close()
+        self._client.stop()
+
+    @property
+    def lost(self) -> str:
+        """Why no more cycles come as they did; empty while all is well [any thread]."""
+        return self._client.lost
+
+    @property
+    def xruns(self) -> int:
+        """Cycles that the server reports as late or lost, since `start` [any thread]."""
+        return self._client.xruns

@@ -5,10 +5,9 @@ from __future__ import annotations
 from rtsep.dsp.ring import Ring
 from rtsep.errors import DeviceError
 from rtsep.io.base import Driver, Source
-from rtsep.io.clock import Semaphore
 from rtsep.io.devices import choose, portaudio_devices, share_a_clock
 from rtsep.io.portaudio_stream import PortAudioStream
-from rtsep.io.tick import OUTPUT_RING, StreamContext
+from rtsep.io.tick import input_context
 
 
 def same_host(source: str, target: str) -> bool:
@@ -131,10 +130,7 @@ class PortAudioSource(Source):
     def start(self, ring: Ring, samplerate: int) -> None:
         """Write into `ring` at the device's own rate from the next block on [main thread]."""
         assert self._stream is not None
-        # The tick of a stream that has only an input ring: it converts channels, drops NaN, and waits for nobody.
-        self._context = StreamContext(ring.channels, ring, Ring(1, ring.channels), Semaphore())
-        self._context.words[OUTPUT_RING] = 0
-        self._context.open()
+        self._context = input_context(ring)
         self._stream.tick(self._context.address)
 
     def stop(self) -> None:

@@ -262,3 +262,14 @@ class StreamContext:
     def tick_ms(self) -> np.ndarray:
         """Durations of the newest ticks in milliseconds, unordered [any thread]."""
         return self._times[: min(int(self.words[TICKS]), TIMES_KEPT)] / 1e6
+
+
+def input_context(ring: Ring) -> StreamContext:
+    """Open context of a device that only records: its tick fills `ring`, drops NaN and waits for nobody [main thread].
+
+    The caller keeps it as long as the device may tick.
+    """
+    context = StreamContext(ring.channels, ring, Ring(1, ring.channels), Semaphore())
+    context.words[OUTPUT_RING] = 0
+    context.open()
+    return context

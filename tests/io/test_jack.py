@@ -14,7 +14,7 @@ from rtsep.dsp.ring import Ring
 from rtsep.errors import DeviceError
 from rtsep.io import jack_client
 from rtsep.io.clock import Semaphore
-from rtsep.io.jack import JackDriver
+from rtsep.io.jack import JackDriver, JackSource
 from rtsep.io.jack_client import select_ports
 from rtsep.io.tick import OVERRUNS, TICKS, UNDERRUNS, StreamContext
 from tests.e2e.jack_probe import EmptyClient, Probe
@@ -109,6 +109,32 @@ def test_freewheel_gives_the_same_bits_with_the_known_latency(server: JackServer
     first, second = (through(server, signal, delay) for _ in range(2))
     np.testing.assert_array_equal(first[:, delay:], signal[:, :-delay])
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_source_hears_every_frame(server: JackServer, channels: int) -> None:
+    signal = np.random.default_rng(2).uniform(0.1, 1, (2, 24000)).astype(np.float32)
+    source = JackSource("none", server.name)
+    for _ in range(3):  # a machine that stops for a while loses cycles
+        source.open()
+        ring = Ring(1 << 17, channels)
+        try:
+            source.start(ring, 48000)
+            with Probe(signal, 1, server.name) as probe:
+                probe.connect([f"{source.name}:in_1", f"{source.name}:in_2"], [])
+                probe.run()
+                skipped, late = probe.skipped, source.xruns
+        finally:
+            source.stop()
+        if not (skipped or late):
+            break
+    heard = np.zeros((1 << 17, channels), np.float32)
+    heard = heard[: ring.read(heard)].T
+    first = int(np.flatnonzero(heard[0])[0])
+    wanted = signal if channels == 2 else 0.5 * signal.sum(0, keepdims=True)
+    np.testing.assert_array_equal(heard[:, first : first + 24000], wanted)
+    assert (source.samplerate, source.channels, source.blocksize, source.lost) == (48000, 2, 128, "")
+    source.stop()
 
 
 def test_one_port_in_reaches_both_ports_out(server: JackServer) -> None:
