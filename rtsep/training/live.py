@@ -23,7 +23,7 @@ from rtsep.training.data import Corpus, load
 from rtsep.training.evaluate import WINDOW, resynthesize, spectra
 from rtsep.training.nets.koretzky import CONTEXT
 from rtsep.training.nets.live import BINS, GRID, Live, LiveConfig
-from rtsep.training.schedule import follow, rate
+from rtsep.training.schedule import follow, noted, rate
 from rtsep.training.songs import Song, songs
 from rtsep.training.stereo import Floats, StereoMixer, fields
 
@@ -239,13 +239,16 @@ def train_live(
             while run.step < settings.steps and (minutes is None or time.monotonic() - begun < minutes * 60):
                 past.append(run.update(mixer))
                 bar.update(task, completed=run.step, note=f"loss {np.mean(past):.4f}")
-                if run.step % save_every == 0:
+                if noted(run.step, settings.steps, save_every):
                     note({"loss": round(float(np.mean(past)), 5), "rate": rate(settings, run.step)})
                     past = []
+                if run.step % save_every == 0:
                     run.save(last)
                 if score_every and (run.step % score_every == 0 or run.step == settings.steps):
                     note({"dev": score(run.averaged(), songs(data, store, "dev", 20.0, stereo=True))})
         finally:
+            if past:
+                note({"loss": round(float(np.mean(past)), 5)})
             run.save(last)
     return last
 

@@ -26,6 +26,7 @@ from rtsep.training.data import load
 from rtsep.training.evaluate import score, summarize
 from rtsep.training.folded import first_net
 from rtsep.training.nets.koretzky import CONTEXT, Koretzky, NetConfig
+from rtsep.training.schedule import noted
 from rtsep.training.songs import songs
 from rtsep.training.tasks import TASKS, configured, find
 
@@ -458,7 +459,7 @@ def train(
                     sums[key] = sums.get(key, 0.0) + value
                 count += 1
                 bar.update(task, completed=run.step, note=f"loss {next(iter(sums.values())) / count:.4f}")
-                if run.step % 100 == 0:
+                if noted(run.step, shape.steps, 100):
                     note({key: round(value / count, 5) for key, value in sums.items()})
                     sums, count = {}, 0
                 if run.step % 200 == 0:
@@ -468,6 +469,8 @@ def train(
                     if preview:
                         write_previews(run.averaged(), data, store, preview, run.step, shape.lookahead)
         finally:
+            if count:
+                note({key: round(value / count, 5) for key, value in sums.items()})
             run.save(last)
     return last
 

@@ -45,3 +45,8 @@ def follow(mean: Mapping[str, Tensor], net: nn.Module, ema: float, step: int) ->
             mean[name].lerp_(value, 1 - keep)
         else:  # the counters of batch normalisation
             mean[name].copy_(value)
+
+
+def noted(step: int, steps: int, every: int) -> bool:
+    """Whether the log gets the mean loss after a step: every so many, at the end, and twice early for short runs."""
+    return step % every == 0 or step in (10, 25) or step == steps

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from rtsep.errors import UsageError
 from rtsep.training.loop import progress, read_checkpoint
-from rtsep.training.schedule import follow, rate
+from rtsep.training.schedule import follow, noted, rate
 
 if TYPE_CHECKING:
     from rtsep.training.export import Made
@@ -241,7 +241,7 @@ def train_task(
                 now = rate(settings, run.step)
                 past.append(run.update())
                 bar.update(shown, completed=run.step, note=f"loss {np.mean(past):.4f}")
-                if run.step % note_every == 0:
+                if noted(run.step, settings.steps, note_every):
                     note({"loss": round(float(np.mean(past)), 6), "rate": now})
                     past = []
                 if run.step % save_every == 0:
@@ -250,5 +250,7 @@ def train_task(
                     with torch.no_grad():
                         note({"dev": task.score(run.averaged())})
         finally:
+            if past:
+                note({"loss": round(float(np.mean(past)), 6)})
             run.save(last)
     return last
