@@ -3,12 +3,14 @@
     python -m benchmarks.robustness --data DIR [--cache DIR] [--separators live monitor karaoke] [--split validation]
 
 Through the chain that plays live: the same songs at 44.1 and 48 kHz, mono and stereo, from -40 to 0 dB of full
-scale; the accompaniment alone and the voice alone; a stream of half an hour against the same started anew.
+scale; the accompaniment alone and the voice alone; a stream of half an hour against the same started anew; the cost
+of a hop of silence and of denormals.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,11 @@ import samplerate as libsamplerate
 
 from benchmarks._page import Page, Table, parser, program
 from benchmarks.quality import Sound, separate
+from rtsep.engine.chain import Chain
 from rtsep.evaluation.scores import sdr, sdr_gain
 from rtsep.separators.base import Separator
 from rtsep.separators.registry import create
+from rtsep.spec import StreamSpec
 from rtsep.training.data import CACHE_RATE
 from rtsep.training.songs import Song, songs
 
@@ -94,6 +98,29 @@ def restarted(separator: Separator, found: Sequence[Song], minutes: float) -> li
     return rows
 
 
+def costs(separator: Separator, song: Song, seconds: float = 6.0) -> list[dict[str, Any]]:
+    """Time of separator and chain for a hop in ms, after two seconds of music each: of more of it, of silence, and of
+    noise so soft that its numbers are denormal.
+    """
+    hop = separator.required_hop(CACHE_RATE) or StreamSpec(CACHE_RATE, 2).hop
+    lead, frames = 2 * CACHE_RATE // hop * hop, int(seconds * CACHE_RATE)
+    music = np.resize(_stereo(song.vocals + song.accompaniment).T, (lead + frames, 2)).T.astype(np.float32)
+    noise = np.random.default_rng(0).uniform(-1e-39, 1e-39, (2, frames)).astype(np.float32)
+    kinds = {"music": music[:, lead:], "silence": np.zeros_like(noise), "denormals": noise}
+    rows: list[dict[str, Any]] = []
+    for kind, sound in kinds.items():
+        chain, times = Chain(separator, StreamSpec(CACHE_RATE, 2, hop)), []
+        heard = np.concatenate([music[:, :lead], sound], 1)
+        for at in range(0, heard.shape[1] - hop + 1, hop):
+            block = np.ascontiguousarray(heard[:, at : at + hop])
+            begun = time.perf_counter()
+            chain.process(block)
+            times.append(time.perf_counter() - begun)
+        p50, p99 = 1e3 * np.percentile(times[lead // hop :], [50, 99])
+        rows.append({"sound": kind, "p50": float(p50), "p99": float(p99)})
+    return [row | {"share": row["p50"] / rows[0]["p50"]} for row in rows]
+
+
 def _programme(found: Sequence[Song], minutes: float) -> Iterator[Song]:
     """The songs over and over, with silences between, until the time is filled."""
     frames, k = 0, 0
@@ -133,13 +160,14 @@ def measure(arguments: argparse.Namespace) -> Page:
     found = list(songs(arguments.data, arguments.cache, arguments.split, 20.0, stereo=True))
     found = found[:: max(1, len(found) // 4)] if arguments.quick else found
     minutes = 2.0 if arguments.quick else 30.0
-    passes, anew = [], []
+    passes, anew, times = [], [], []
     for name in arguments.separators:
         separator = create(name, device="cpu")
         columns = {"condition": "condition", "gain": "gain, dB", "change": "against the first, dB"}
         page.tables.append(Table(name, columns, invariance(separator, found)))
         passes.append({"separator": name, **alone(separator, found)})
         anew += [{"separator": name, **row} for row in restarted(separator, found, minutes)]
+        times += [{"separator": name, **row} for row in costs(separator, found[0])]
     columns = {"separator": "separator", "music": "accompaniment alone, dB", "music_least": "least"}
     columns |= {"voice": "voice alone, dB", "voice_least": "least"}
     page.tables.append(Table("Alone", columns, passes, "How far the part that is taken away lies under the whole."))
@@ -147,6 +175,9 @@ def measure(arguments: argparse.Namespace) -> Page:
     columns |= {"change": "change of the mean, dB", "largest": "largest of a song, dB"}
     text = f"{minutes:g} minutes of songs with 1 to 20 s of silence between, in one stream, and from a later start."
     page.tables.append(Table("Begun anew", columns, anew, text))
+    columns = {"separator": "separator", "sound": "sound", "p50": "p50, ms", "p99": "p99, ms"}
+    columns |= {"share": "p50 over that of music"}
+    page.tables.append(Table("Cost of a hop", columns, times, "Separator and chain, hop after hop on one thread."))
     return page
 
 
