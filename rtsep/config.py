@@ -60,6 +60,18 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     vocals_db: Annotated[float, Meta(le=12.0, description="level of the voice in dB; -inf is silence")] = 0.0
     music_db: Annotated[float, Meta(le=12.0, description="level of the music in dB; -inf is silence")] = 0.0
+    drums_db: Annotated[
+        Annotated[float, Meta(le=12.0)] | None,
+        Meta(description="level of the drums in the music in dB; only with a separator that tells stems apart"),
+    ] = None
+    bass_db: Annotated[
+        Annotated[float, Meta(le=12.0)] | None,
+        Meta(description="level of the bass in the music in dB; only with a separator that tells stems apart"),
+    ] = None
+    other_db: Annotated[
+        Annotated[float, Meta(le=12.0)] | None,
+        Meta(description="level of the rest of the music in dB; only with a separator that tells stems apart"),
+    ] = None
     bypass: Annotated[bool, Meta(description="play the delayed input as it is")] = False
 
 
@@ -67,7 +79,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The recorder."""
 
     dir: Annotated[
-        str | None, Meta(description="folder for mixture, vocals and accompaniment; no recording if unset")
+        str | None, Meta(description="folder for mixture, vocals, accompaniment and its stems; no recording if unset")
     ] = None
     format: Annotated[Literal["wav", "flac"], Meta(description="wav: float32; flac: 24 bits")] = "wav"
     overwrite: Annotated[bool, Meta(description="replace files that are already there")] = False

@@ -56,7 +56,7 @@ class Faulty(Separator):
             raise RuntimeError("reset broke on purpose")
 
 
-_HOPS, _FIRST, _COUNT, _FAULT, _STALL_US, _CHANNELS, _BINS, _WORDS = range(8)
+_HOPS, _FIRST, _COUNT, _FAULT, _STALL_US, _ROWS, _BINS, _WORDS = range(8)
 _FAULTS = ("stall", "nan", "raise", "crash")
 
 
@@ -65,7 +65,7 @@ def _fail_in_c(memory, spectrum, mask):  # type: ignore[no-untyped-def]
     words = carray(int_pointer(memory), _WORDS)
     failing = words[_FIRST] <= words[_HOPS] < words[_FIRST] + words[_COUNT]
     words[_HOPS] += 1
-    filled = carray(mask, (words[_CHANNELS], words[_BINS]))
+    filled = carray(mask, (words[_ROWS], words[_BINS]))
     filled[:] = 0.5
     if not failing:
         return 0
@@ -95,7 +95,7 @@ class FaultyInC(Faulty):
 
     def prepare(self, spec: StreamSpec) -> None:
         super().prepare(spec)
-        self._words[_CHANNELS], self._words[_BINS] = spec.channels, spec.bins
+        self._words[_ROWS], self._words[_BINS] = self.mask_rows(spec.channels), spec.bins
 
     def compiled(self) -> Compiled:
         memory = self._words

@@ -57,6 +57,7 @@ def _describe(name: str, json: bool) -> int:
     entry = next((entry for entry in names() if entry.name in (name, name.partition(":")[0])), None)
     origin = entry.origin if entry else str(Path(name).resolve())
     values = {"name": separator.name, "summary": separator.summary, "origin": origin, "parameters": params}
+    values["parts"] = ["vocals", *(separator.parts or ["music"])]
     if json:
         print(msgspec.json.format(msgspec.json.encode(values), indent=2).decode())
         return 0
@@ -64,6 +65,8 @@ def _describe(name: str, json: bool) -> int:
     card = Path(origin) / "CARD.md"
     if card.is_file():
         print(f"data, licence, scores and cost: {card}")
+    if separator.parts:
+        print(f"tells {', '.join(separator.parts)} apart in the music (--{', --'.join(separator.parts)})")
     print("\nparameters (--set NAME=VALUE):" if params else "\nno parameters")
     for param in params:
         value = separator.params.get(param.name)

@@ -84,5 +84,6 @@ def summary(stats: Stats) -> str:
         f"{cost_line(stats)}, of a hop's {hop_ms:.2f} ms",
     ]
     if stats.recording:
-        lines.append(f"mixture, vocals and accompaniment are in {stats.recording}/")
+        stems = f", with its {', '.join(stats.parts_db)}," if stats.parts_db else ""
+        lines.append(f"mixture, vocals and accompaniment{stems} are in {stats.recording}/")
     return "\n".join(lines)

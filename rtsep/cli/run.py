@@ -37,9 +37,15 @@ OPTIONS = {
     "stream.device": "--device",
     "mix.vocals_db": "--vocals",
     "mix.music_db": "--music",
+    "mix.drums_db": "--drums",
+    "mix.bass_db": "--bass",
+    "mix.other_db": "--other",
     "record.dir": "--record",
     "record.format": "--record-format",
 }
+
+#: Parts of the music that have a fader where the separator tells them apart (`rtsep.separators.base.Separator.parts`).
+PARTS = ("drums", "bass", "other")
 
 #: Where the built-in song is recorded when there is nothing else to play.
 DEMO_FOLDER = "demo"
@@ -65,6 +71,9 @@ def run(
     device: Annotated[Device | None, Parameter(group=SEPARATION)] = None,
     vocals: _Level = None,
     music: _Level = None,
+    drums: _Level = None,
+    bass: _Level = None,
+    other: _Level = None,
     karaoke: _Switch = False,
     acapella: _Switch = False,
     bypass: _Switch = False,
@@ -89,6 +98,7 @@ def run(
       rtsep --input jack --output jack --profile monitor
       rtsep --input song.flac --output speakers --vocals -12 --record takes
       rtsep --separator midside --set width=0.2 --vocals -inf
+      rtsep --separator koretzky --drums -inf      everybody but the drummer
       cat song.wav | rtsep --input - --output - --karaoke --quiet > karaoke.wav
       rtsep --input demo --output null --duration 10 --json
 
@@ -127,6 +137,13 @@ def run(
         Level of the voice in dB, -inf to 12.
     music
         Level of the music in dB, -inf to 12.
+    drums
+        Level of the drums in the music; with a separator that tells
+        stems apart, such as koretzky.
+    bass
+        Level of the bass in the music.
+    other
+        Level of the rest of the music.
     karaoke
         The same as --vocals -inf.
     acapella
@@ -134,7 +151,7 @@ def run(
     bypass
         Start with the delayed input as it is.
     record
-        Folder for mixture, vocals and accompaniment.
+        Folder for mixture, vocals, accompaniment and its stems.
     record_format
         wav (float32) or flac (24 bits).
     overwrite
@@ -173,6 +190,9 @@ def run(
         "stream.device": device,
         "mix.vocals_db": -math.inf if karaoke else vocals,
         "mix.music_db": -math.inf if acapella else music,
+        "mix.drums_db": drums,
+        "mix.bass_db": bass,
+        "mix.other_db": other,
         "mix.bypass": bypass or None,
         "record.dir": str(record) if record else None,
         "record.format": record_format,
@@ -225,6 +245,7 @@ def _play(
         device=stream.device,
         vocals_db=chosen.mix.vocals_db,
         music_db=chosen.mix.music_db,
+        parts_db={name: level for name in PARTS if (level := getattr(chosen.mix, f"{name}_db")) is not None},
         bypass=chosen.mix.bypass,
         params=params,
         record=Path(record) if record else None,
@@ -264,5 +285,6 @@ def places(source: str | None, sink: str | None) -> tuple[str, str, str]:
 
 def _only_a_recording(folder: Path) -> bool:
     """Whether a folder holds nothing but an earlier recording, which the same song may replace."""
-    names = {f"{stem}.{kind}" for stem in ("mixture", "vocals", "accompaniment") for kind in ("wav", "flac")}
+    stems = ("mixture", "vocals", "accompaniment", *PARTS)
+    names = {f"{stem}.{kind}" for stem in stems for kind in ("wav", "flac")}
     return folder.is_dir() and all(entry.name in names for entry in folder.iterdir())

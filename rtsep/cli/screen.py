@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WIDTH = 79
 METER = 46
 FADER = 46
+PART_FADER = 9
 FLOOR_DB = -60.0
 STEP_DB = 1.0
 TOP_DB = 12.0
@@ -30,6 +31,8 @@ TOP_DB = 12.0
 LOWEST_DB = -40.0
 
 KEYS = "↑↓ vocals   ←→ music   k karaoke   a acapella   0 reset   b bypass   q quit"
+#: Keys of the parts of the music: down and up, and to silence and back.
+PART_KEYS = {"drums": ("d", "D", "1"), "bass": ("s", "S", "2"), "other": ("o", "O", "3")}
 
 
 def step(level: float, change: float) -> float:
@@ -51,11 +54,8 @@ class Faders:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self._before = {"vocals_db": 0.0, "music_db": 0.0}
-
-    def press(self, key: str) -> bool:
-        """Do what a key stands for; False if it means nothing."""
-        moves = {
+        self._before: dict[str, float] = {}
+        self._moves = {
             "up": ("vocals_db", STEP_DB),
             "down": ("vocals_db", -STEP_DB),
             "right": ("music_db", STEP_DB),
@@ -65,16 +65,22 @@ class Faders:
             "m": ("music_db", -STEP_DB),
             "M": ("music_db", STEP_DB),
         }
-        if key in moves:
-            name, change = moves[key]
+        self._mutes = {"k": "vocals_db", "a": "music_db"}
+        for part in session.separator.parts:
+            down, up, mute = PART_KEYS[part]
+            self._moves |= {down: (f"{part}_db", -STEP_DB), up: (f"{part}_db", STEP_DB)}
+            self._mutes[mute] = f"{part}_db"
+
+    def press(self, key: str) -> bool:
+        """Do what a key stands for; False if it means nothing."""
+        if key in self._moves:
+            name, change = self._moves[key]
             self.session.set(name, step(self.session.get(name), change))
-        elif key == "k":
-            self._mute("vocals_db")
-        elif key == "a":
-            self._mute("music_db")
+        elif key in self._mutes:
+            self._mute(self._mutes[key])
         elif key == "0":
-            self.session.set("vocals_db", 0.0)
-            self.session.set("music_db", 0.0)
+            for name in self._mutes.values():
+                self.session.set(name, 0.0)
         elif key == "b":
             self.session.set("bypass", not self.session.get("bypass"))
         else:
@@ -85,7 +91,7 @@ class Faders:
         """Silence a fader, or bring it back to where it was."""
         level = self.session.get(name)
         if level == -math.inf:
-            self.session.set(name, self._before[name])
+            self.session.set(name, self._before.get(name, 0.0))
         else:
             self._before[name] = level
             self.session.set(name, -math.inf)
@@ -157,6 +163,8 @@ class Screen(View):
         text.append("\n")
         _fader(text, "vocals", stats.vocals_db)
         _fader(text, "music", stats.music_db)
+        if stats.parts_db:
+            _parts(text, stats.parts_db)
         text.append("\n")
 
         xruns = f"{stats.xruns_in} in, {stats.xruns_out} out"
@@ -200,10 +208,24 @@ def _meters(text: Text, name: str, peaks: Sequence[float]) -> None:
 
 
 def _fader(text: Text, name: str, level: float) -> None:
-    share = 0.0 if level == -math.inf else (level - LOWEST_DB) / (TOP_DB - LOWEST_DB)
-    place = round(max(0.0, share) * (FADER - 1))
     text.append(f" {name:<10} ", "dim")
+    _slider(text, level, FADER)
+    text.append(f" {db(level):>6} dB\n", "bold")
+
+
+def _slider(text: Text, level: float, width: int) -> None:
+    share = 0.0 if level == -math.inf else (level - LOWEST_DB) / (TOP_DB - LOWEST_DB)
+    place = round(max(0.0, share) * (width - 1))
     text.append("─" * place, "cyan")
     text.append("●", "bold cyan")
-    text.append("─" * (FADER - 1 - place), "bright_black")
-    text.append(f" {db(level):>6} dB\n", "bold")
+    text.append("─" * (width - 1 - place), "bright_black")
+
+
+def _parts(text: Text, levels: Mapping[str, float]) -> None:
+    """Faders of the parts of the music, with their keys, in one line."""
+    for name, level in levels.items():
+        text.append(f" {''.join(PART_KEYS[name])} ", "bold")
+        text.append(f"{name} ", "dim")
+        _slider(text, level, PART_FADER)
+        text.append(f" {db(level):>5}", "bold")
+    text.append("\n")

@@ -88,6 +88,46 @@ def mix(
                 out[c, i] = vocal * vocals[c, i] + other * music[c, i]
 
 
+@njit(
+    "void(float32[:,::1], float32[:,:,::1], float32[:,::1], float64[:,::1])",
+    nogil=True,
+    cache=True,
+    error_model="numpy",
+)
+def balance(
+    music: NDArray[np.float32], stems: NDArray[np.float32], out: NDArray[np.float32], ramps: NDArray[np.float64]
+) -> None:
+    """Write the music with a gain for each stem and one for the rest, ramped frame by frame [worker thread, no GIL].
+
+    Parameters
+    ----------
+    music, out : ndarray of float32, shape (channels, frames)
+        With all gains at 1 `out` is `music`, to the bit.
+    stems : ndarray of float32, shape (stems, channels, frames)
+        Parts of the music.
+    ramps : ndarray of float64, shape (stems + 1, 3)
+        State of a `Ramp` each, the one of the rest last; moved on by the number of frames.
+    """
+    count, channels, frames = stems.shape
+    for i in range(frames):
+        rest = np.float32(ramp_next(ramps[count], 1))
+        for c in range(channels):
+            out[c, i] = rest * music[c, i]
+        for s in range(count):
+            more = np.float32(ramp_next(ramps[s], 1)) - rest
+            for c in range(channels):
+                out[c, i] += more * stems[s, c, i]
+
+
+@njit("boolean(float64[:,::1])", nogil=True, cache=True)
+def at_unity(ramps: NDArray[np.float64]) -> bool:
+    """Whether all of these ramps stay at a gain of 1 [worker thread, no GIL]."""
+    away = 0.0
+    for s in range(ramps.shape[0]):
+        away += abs(ramps[s, CURRENT] - 1.0) + abs(ramps[s, TARGET] - 1.0)
+    return away == 0.0
+
+
 class Ramp:
     """A gain that any thread may set and that the worker thread follows in a straight line.
 
@@ -101,6 +141,8 @@ class Ramp:
         Level at start, without a ramp.
     ramp_ms : float
         Time from silence to 0 dB, in milliseconds.
+    state : ndarray of float64, shape (3,), optional
+        Where to keep the state.
 
     Attributes
     ----------
@@ -108,9 +150,16 @@ class Ramp:
         ``[current, target, step]``, for the compiled functions.
     """
 
-    def __init__(self, samplerate: int, gain_db: float = 0.0, ramp_ms: float = 50.0) -> None:
+    def __init__(
+        self,
+        samplerate: int,
+        gain_db: float = 0.0,
+        ramp_ms: float = 50.0,
+        state: NDArray[np.float64] | None = None,
+    ) -> None:
         step = 1000.0 / (ramp_ms * samplerate) if ramp_ms > 0 else np.inf
-        self.state = np.array([1.0, 1.0, step])
+        self.state = np.empty(3) if state is None else state
+        self.state[:] = 1.0, 1.0, step
         self.set_db(gain_db)
         self.jump()
 

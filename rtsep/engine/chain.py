@@ -3,8 +3,10 @@
     sound -> analyse -> [separator: mask] -> mask x spectrum -> synthesise -> vocals
                                                    delayed sound - vocals -> music (accompaniment)
 
-The music is the exact residual, so vocals + music is the delayed input at any mask. The chain delays by one hop, plus
-the separator's look-ahead; the worker adds the rest (`rtsep.engine.latency`).
+The music is the exact residual, so vocals + music is the delayed input at any mask. Stems of the music (drums, bass)
+are made as the vocals are, by masks of their own, where the separator draws them; what they leave of the music is the
+exact residual again. The chain delays by one hop, plus the separator's look-ahead; the worker adds the rest
+(`rtsep.engine.latency`).
 """
 
 # mypy: disable-error-code="no-untyped-def, misc"
@@ -31,7 +33,7 @@ class ChainMemory(NamedTuple):
     forward_plan: int
     inverse_plan: int
     mid_side: bool  # the rows of a stereo mask are for half the sum and half the difference of left and right
-    complex_mask: bool  # the first rows of a mask are real parts, the others imaginary parts
+    complex_mask: bool  # the first rows of a mask are real parts, as many after them imaginary parts
     analysis_window: NDArray[np.float32]
     synthesis_window: NDArray[np.float32]
     frame: NDArray[np.float32]
@@ -39,11 +41,13 @@ class ChainMemory(NamedTuple):
     recent: NDArray[np.float32]  # (channels, window or more)
     tail: NDArray[np.float32]  # (channels, hop)
     spectra: NDArray[np.complex64]  # (slots, channels, bins)
-    masks: NDArray[np.float32]  # (slots, rows, bins)
+    masks: NDArray[np.float32]  # (slots, rows, bins); the voice's rows, then as many for each stem
     product: NDArray[np.complex64]  # (channels, bins)
     mixture: NDArray[np.float32]  # (channels, hop), delayed
     vocals: NDArray[np.float32]  # (channels, hop)
     music: NDArray[np.float32]  # (channels, hop)
+    stems: NDArray[np.float32]  # (stems, channels, hop), parts of the music
+    stem_tails: NDArray[np.float32]  # (stems, channels, hop)
 
 
 @njit(nogil=True, cache=True)
@@ -55,14 +59,10 @@ def take(chain, block, index):
 
 
 @njit(nogil=True, cache=True)
-def give(chain, index, mask_index, lookahead):
-    """Split the hop that came `lookahead` hops before hop `index` with mask number `mask_index` into vocals and
-    music.
-    """
-    slots = chain.spectra.shape[0]
-    spectrum = chain.spectra[(index - lookahead) & (slots - 1)]
-    mask = chain.masks[mask_index & (slots - 1)]
-    if chain.mid_side and spectrum.shape[0] == 2:
+def _part(chain, spectrum, mask, tail, out):
+    """One part of the sound by the rows of the mask that are its own, into `out` (channels, hop)."""
+    channels = spectrum.shape[0]
+    if chain.mid_side and channels == 2:
         half = np.float32(0.5)
         for b in range(spectrum.shape[1]):
             mid = half * mask[0, b] * (spectrum[0, b] + spectrum[1, b])
@@ -70,17 +70,30 @@ def give(chain, index, mask_index, lookahead):
             chain.product[0, b] = mid + side
             chain.product[1, b] = mid - side
     elif chain.complex_mask:
-        channels = spectrum.shape[0]
         for c in range(channels):
             for b in range(spectrum.shape[1]):
                 chain.product[c, b] = np.complex64(complex(mask[c, b], mask[channels + c, b])) * spectrum[c, b]
     else:
-        for c in range(spectrum.shape[0]):
+        for c in range(channels):
             for b in range(spectrum.shape[1]):
                 chain.product[c, b] = mask[c, b] * spectrum[c, b]
-    synthesise(
-        chain.inverse_plan, chain.synthesis_window, chain.product, chain.frame, chain.bins, chain.tail, chain.vocals
-    )
+    synthesise(chain.inverse_plan, chain.synthesis_window, chain.product, chain.frame, chain.bins, tail, out)
+
+
+@njit(nogil=True, cache=True)
+def give(chain, index, mask_index, lookahead):
+    """Split the hop that came `lookahead` hops before hop `index` with mask number `mask_index` into vocals and
+    music, and of the music the stems.
+    """
+    slots = chain.spectra.shape[0]
+    spectrum = chain.spectra[(index - lookahead) & (slots - 1)]
+    mask = chain.masks[mask_index & (slots - 1)]
+    stems = chain.stems.shape[0]
+    rows = mask.shape[0] // (1 + stems)
+    _part(chain, spectrum, mask[:rows], chain.tail, chain.vocals)
+    for s in range(stems):
+        own = mask[(1 + s) * rows : (2 + s) * rows]
+        _part(chain, spectrum, own, chain.stem_tails[s], chain.stems[s])
     hop = chain.vocals.shape[1]
     start = chain.recent.shape[1] - (lookahead + 2) * hop
     for c in range(spectrum.shape[0]):
@@ -110,12 +123,12 @@ class Chain:
         slots = 1 << (self.lookahead + BACKLOG - 1).bit_length()
         stft = Stft(spec, history=spec.window + self.lookahead * spec.hop)
         shape, block = (spec.channels, spec.bins), (spec.channels, spec.hop)
-        complex_mask = separator.mask_kind == "complex"
+        stems = (len(separator.stems), *block)
         self.memory = ChainMemory(
             stft.forward_plan,
             stft.inverse_plan,
             separator.mask_kind == "mid_side",
-            complex_mask,
+            separator.mask_kind == "complex",
             stft.analysis_window,
             stft.synthesis_window,
             stft.frame,
@@ -123,11 +136,13 @@ class Chain:
             stft.recent,
             stft.tail,
             np.zeros((slots, *shape), np.complex64),
-            np.zeros((slots, (1 + complex_mask) * spec.channels, spec.bins), np.float32),
+            np.zeros((slots, separator.mask_rows(spec.channels), spec.bins), np.float32),
             np.zeros(shape, np.complex64),
             np.zeros(block, np.float32),
             np.zeros(block, np.float32),
             np.zeros(block, np.float32),
+            np.zeros(stems, np.float32),
+            np.zeros(stems, np.float32),
         )
         self._hops = 0
 
@@ -139,7 +154,7 @@ class Chain:
     def process(self, block: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Take one hop of sound (channels, hop) and return vocals and music, `latency` frames late [one thread].
 
-        The arrays returned are overwritten by the next call.
+        The arrays returned are overwritten by the next call, as are the stems in ``memory.stems``.
         """
         memory, index = self.memory, self._hops
         take(memory, block, index)
@@ -152,7 +167,7 @@ class Chain:
     def reset(self) -> None:
         """Forget all sound, in the separator too [stream stopped]."""
         memory: Any = self.memory
-        for array in (memory.recent, memory.tail, memory.spectra, memory.masks):
+        for array in (memory.recent, memory.tail, memory.stem_tails, memory.spectra, memory.masks):
             array.fill(0)
         self.separator.reset()
         self._hops = 0

@@ -184,7 +184,7 @@ class Inference:
         self._masks = list(chain.memory.masks)
         self._compiled = chain.separator.compiled()
         self._scratch = np.zeros(2, np.int64)
-        self._plain = plain_mask(chain.spec, chain.separator.mask_kind)
+        self._plain = plain_mask(chain.spec, chain.separator.mask_kind, len(chain.separator.stems))
         self._level = np.zeros(1)
         self._retry_at = 0.0
         self._retry_s = _RETRY_S

@@ -16,7 +16,7 @@ from rtsep.errors import RtsepError, UsageError, nearest
 from rtsep.io.folders import made_folder
 from rtsep.io.reader import SoundReader, read_blocks
 from rtsep.io.writer import FORMATS, SoundWriter, check_target
-from rtsep.separators.base import Separator
+from rtsep.separators.base import OTHER, Separator
 from rtsep.separators.profiles import resolve
 from rtsep.separators.registry import create
 from rtsep.spec import PROFILES, StreamSpec
@@ -44,14 +44,29 @@ def split(separator: Separator, sound: Sound, samplerate: int, hop: int = PROFIL
         Their sum is `sound`.
     """
     chain = Chain(separator, StreamSpec(samplerate, sound.shape[0], separator.required_hop(samplerate) or hop))
-    vocals = np.concatenate(list(_vocals(chain, iter([sound]))), axis=1)
+    vocals = np.concatenate(list(_parts(chain, iter([sound]))), axis=1)[: len(sound)]
     return vocals, sound - vocals
 
 
-def _vocals(chain: Chain, blocks: Iterator[Sound]) -> Iterator[Sound]:
-    """Vocals of blocks (channels, frames) of any length, aligned with them and as long as them."""
+def split_stems(separator: Separator, sound: Sound, samplerate: int, hop: int = PROFILES["live"]) -> dict[str, Sound]:
+    """Vocals, the separator's stems and the rest of the music, by name, aligned with a whole sound: their sum.
+
+    Parameters are those of `split`. Without stems the rest is the accompaniment, under the name of the rest.
+    """
+    chain = Chain(separator, StreamSpec(samplerate, sound.shape[0], separator.required_hop(samplerate) or hop))
+    found = np.concatenate(list(_parts(chain, iter([sound]))), axis=1)
+    parts = found.reshape(-1, *sound.shape)
+    named = dict(zip(("vocals", *separator.stems), parts, strict=True))
+    return {**named, OTHER: sound - parts.sum(0)}
+
+
+def _parts(chain: Chain, blocks: Iterator[Sound]) -> Iterator[Sound]:
+    """Vocals of blocks (channels, frames) of any length, aligned with them and as long as them; rows of the stems after
+    them.
+    """
     hop = chain.spec.hop
     rest = np.zeros((chain.spec.channels, 0), np.float32)
+    stems = chain.memory.stems.reshape(-1, hop)
     behind, frames, given = chain.latency, 0, 0
 
     def run(sound: Sound) -> Iterator[Sound]:
@@ -60,7 +75,7 @@ def _vocals(chain: Chain, blocks: Iterator[Sound]) -> Iterator[Sound]:
             vocals, _ = chain.process(np.ascontiguousarray(sound[:, start : start + hop]))
             skip = min(behind, hop)
             behind -= skip
-            piece = vocals[:, skip:].copy()
+            piece = np.concatenate([vocals, stems])[:, skip:]
             given += piece.shape[1]
             yield piece
 
@@ -99,7 +114,7 @@ def separate_file(
     params: Mapping[str, str] | None = None,
     device: str = "auto",
     progress: Callable[[float], None] | None = None,
-) -> tuple[Path, Path]:
+) -> tuple[Path, ...]:
     """Separate a file with exactly the live chain.
 
     Parameters
@@ -108,7 +123,8 @@ def separate_file(
         Any format that `rtsep.io.reader` reads; mono or stereo.
     out_dir : Path
         ``out_dir/<name>/vocals.<format>`` and ``accompaniment.<format>`` are written: same length and rate as the
-        input, sample-aligned with it, and their sum is the input.
+        input, sample-aligned with it, and their sum is the input. Where the separator tells stems apart, they and the
+        rest of the music are written as well; their sum is the accompaniment.
     separator : str, optional
         Name or model folder; the one of the profile ``live`` if not given.
     hop : int
@@ -126,7 +142,8 @@ def separate_file(
 
     Returns
     -------
-    vocals, accompaniment : Path
+    tuple of Path
+        Vocals, accompaniment, and a file for each part of it.
 
     Raises
     ------
@@ -144,51 +161,55 @@ def separate_file(
         first.check_samples()
         rate, channels, total = first.native_rate, first.channels, first.frames
     folder = out_dir / path.stem
-    paths = folder / f"vocals.{format}", folder / f"accompaniment.{format}"
+    paths = tuple(folder / f"{name}.{format}" for name in ("vocals", "accompaniment", *plug_in.parts))
     wanted = engine_rate(rate, plug_in)
     chain = Chain(plug_in, StreamSpec(wanted, channels, plug_in.required_hop(wanted) or hop))
     with made_folder(folder), read_blocks(path, samplerate=wanted) as reader:
         for target in paths:
             check_target(target, overwrite)
-        vocals = _vocals(chain, iter(reader))
+        parts = _parts(chain, iter(reader))
         if wanted != rate:
-            vocals = _converted(vocals, channels, rate / wanted)
+            parts = _converted(parts, (1 + len(plug_in.stems)) * channels, rate / wanted)
         with read_blocks(path) as mixture:
-            _write(vocals, mixture, paths, rate, channels, overwrite, total, progress)
+            _write(parts, mixture, paths, rate, channels, overwrite, total, progress)
     return paths
 
 
 def _write(
-    vocals: Iterator[Sound],
+    parts: Iterator[Sound],
     mixture: SoundReader,
-    paths: tuple[Path, Path],
+    paths: tuple[Path, ...],
     rate: int,
     channels: int,
     overwrite: bool,
     total: int,
     progress: Callable[[float], None] | None,
 ) -> None:
-    """Write vocals and mixture - vocals block by block; both files or none get their names."""
+    """Write vocals, mixture - vocals, stems and what they leave block by block; all files or none get their names."""
     writers: list[SoundWriter] = []
     try:
         for path in paths:
             writers.append(SoundWriter(path, rate, channels, overwrite))
-        waiting = np.zeros((channels, 0), np.float32)
+        rows = max(1, len(paths) - 2) * channels
+        waiting = np.zeros((rows, 0), np.float32)
         done = 0
         for block in mixture:
             while waiting.shape[1] < block.shape[1]:
-                piece = next(vocals, None)
+                piece = next(parts, None)
                 if piece is None:
                     # Two conversions of rate may round the length: never by more than a few frames.
-                    piece = np.zeros((channels, block.shape[1] - waiting.shape[1]), np.float32)
+                    piece = np.zeros((rows, block.shape[1] - waiting.shape[1]), np.float32)
                 waiting = np.concatenate([waiting, piece], axis=1)
-            voice, waiting = waiting[:, : block.shape[1]], waiting[:, block.shape[1] :]
-            if not np.isfinite(voice).all():
+            found, waiting = waiting[:, : block.shape[1]], waiting[:, block.shape[1] :]
+            if not np.isfinite(found).all():
                 raise RtsepError(
                     f"the separator gave values that are not finite near {done / rate:.2f} s; nothing was written"
                 )
-            writers[0].write(voice)
-            writers[1].write(block - voice)
+            voice, *stems = found.reshape(-1, *block.shape)
+            music = block - voice
+            rest = [music - sum(stems)] if stems else []
+            for writer, sound in zip(writers, (voice, music, *stems, *rest), strict=True):
+                writer.write(sound)
             done += block.shape[1]
             if progress is not None and total:
                 progress(min(1.0, done / total))

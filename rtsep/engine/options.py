@@ -25,6 +25,8 @@ class SessionOptions:
     vocals_db: float = 0.0
     music_db: float = 0.0
     bypass: bool = False
+    #: Faders of the stems of the music, by name; only of those that the separator tells apart.
+    parts_db: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     record: Path | None = None
     record_format: str = "wav"

@@ -25,7 +25,7 @@ from rtsep.engine.stream import Controls, Stream, Timing
 from rtsep.errors import DeviceError, OverloadError, RtsepError, UsageError, nearest
 from rtsep.io.record import Recorder
 from rtsep.separators.profiles import AUTO, resolve
-from rtsep.separators.registry import create
+from rtsep.separators.registry import create, with_stems
 from rtsep.spec import PROFILES
 
 #: Highest level of a fader.
@@ -57,6 +57,7 @@ class Session:
         self._controls = Controls(
             _level("vocals_db", options.vocals_db), _level("music_db", options.music_db), options.bypass
         )
+        self._faders: tuple[str, ...] = _FADERS
         self._timing = Timing()
         self._messages: list[str] = []
         self._state = "ended"
@@ -86,6 +87,20 @@ class Session:
         for name, value in options.params.items():
             self.separator.params.set(name, value)
         self._check_hop()
+        self._take_parts()
+
+    def _take_parts(self) -> None:
+        """Faders for the stems that the separator tells apart; one for a stem that it does not know is refused."""
+        parts = self.separator.parts
+        for name in self.options.parts_db:
+            if name not in parts:
+                able = ", ".join(with_stems()) or "none here"
+                raise UsageError(
+                    f"--{name} is not possible: separator {self.separator.name} does not tell it apart in the music; "
+                    f"separators that do: {able}"
+                )
+        self._controls.parts_db = {name: _level(f"{name}_db", self.options.parts_db.get(name, 0.0)) for name in parts}
+        self._faders = (*_FADERS, *(f"{name}_db" for name in parts))
 
     def _check_hop(self) -> None:
         """A hop that was asked for and cannot be had is an error; a profile that cannot be had is said."""
@@ -166,7 +181,9 @@ class Session:
         return self._done.wait(timeout_s)
 
     def set(self, name: str, value: str | float | bool) -> None:
-        """Set a fader in dB (``vocals_db``, ``music_db``), ``bypass``, or a parameter of the separator [any thread].
+        """Set a fader in dB, ``bypass``, or a parameter of the separator [any thread].
+
+        Faders are ``vocals_db`` and ``music_db``, and ``drums_db`` and the like where the separator has `parts`.
 
         Raises
         ------
@@ -174,11 +191,16 @@ class Session:
             For an unknown name or a value out of range.
         """
         stream = self._stream
+        part = name.removesuffix("_db")
         if name in _FADERS:
             level = _level(name, value)
             setattr(self._controls, name, level)
             if stream is not None:
                 (stream.vocal_ramp if name == "vocals_db" else stream.music_ramp).set_db(level)
+        elif name in self._faders:
+            self._controls.parts_db[part] = level = _level(name, value)
+            if stream is not None:
+                stream.part_ramps[part].set_db(level)
         elif name in _SWITCHES:
             self._controls.bypass = bool(value)
             if stream is not None:
@@ -186,14 +208,15 @@ class Session:
         elif name in self.separator.params.params:
             self.separator.params.set(name, value)
         else:
-            raise UsageError(
-                f"unknown parameter '{name}': {nearest(name, (*_FADERS, *_SWITCHES, *self.separator.params.params))}"
-            )
+            known = (*self._faders, *_SWITCHES, *self.separator.params.params)
+            raise UsageError(f"unknown parameter '{name}': {nearest(name, known)}")
 
     def get(self, name: str) -> float:
         """Value that was last set [any thread]."""
         if name in (*_FADERS, *_SWITCHES):
             return float(getattr(self._controls, name))
+        if name in self._faders:
+            return self._controls.parts_db[name.removesuffix("_db")]
         return self.separator.params.get(name)
 
     def snapshot(self) -> Stats:
@@ -207,6 +230,7 @@ class Session:
                 stream_stats(stream, self._before),
                 vocals_db=self._controls.vocals_db,
                 music_db=self._controls.music_db,
+                parts_db=dict(self._controls.parts_db),
                 bypass=self._controls.bypass,
                 recording=str(self.options.record) if self._recorder is not None and stream.recording else "",
                 state=f"bypassed: {fault}" if fault else self._state,
@@ -261,7 +285,12 @@ class Session:
         if options.record is None or stream is None:
             return
         self._recorder = Recorder(
-            options.record, stream.spec.samplerate, stream.channels, options.record_format, overwrite=options.overwrite
+            options.record,
+            stream.spec.samplerate,
+            stream.channels,
+            options.record_format,
+            overwrite=options.overwrite,
+            parts=self.separator.parts,
         )
         self._recorder.start(stream.record_ring)
         self._record_ring, self._record_rate = stream.record_ring, stream.spec.samplerate

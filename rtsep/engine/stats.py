@@ -56,6 +56,8 @@ class Stats(msgspec.Struct, kw_only=True, frozen=True):
         Largest gain reduction of the output limiter since the last snapshot.
     vocals_db, music_db : float
         Faders.
+    parts_db : dict of str to float
+        Faders of the stems of the music and of the rest of it; empty where the separator knows no stems.
     bypass : bool
         Bypass as asked for.
     recording : str
@@ -106,6 +108,7 @@ class Stats(msgspec.Struct, kw_only=True, frozen=True):
     limiter_db: float = 0.0
     vocals_db: float = 0.0
     music_db: float = 0.0
+    parts_db: dict[str, float] = {}
     bypass: bool = False
     recording: str = ""
     state: str = "ended"

@@ -29,15 +29,15 @@ UNDECIDED = 0.5
 _Mask = types.Array(types.float32, 2, "C")
 
 
-def plain_mask(spec: StreamSpec, mask_kind: str) -> NDArray[np.float32]:
+def plain_mask(spec: StreamSpec, mask_kind: str, stems: int = 0) -> NDArray[np.float32]:
     """The mask that costs nothing, shape (rows, bins).
 
     The voice's band of the middle where the rows are middle and side, as `rtsep.separators.midside` takes it; elsewhere
-    half of that band in each channel.
+    half of that band in each channel. Stems get nothing: all music counts as the rest of it.
     """
     hz = np.fft.rfftfreq(spec.window, 1.0 / spec.samplerate)
     band = np.interp(hz, EDGES_HZ, (0.0, 1.0, 1.0, 0.0)).astype(np.float32)
-    out = np.zeros(((2 if mask_kind == "complex" else 1) * spec.channels, spec.bins), np.float32)
+    out = np.zeros(((2 if mask_kind == "complex" else 1) * spec.channels * (1 + stems), spec.bins), np.float32)
     if mask_kind == "mid_side" and spec.channels == 2:
         out[0] = band
     else:

@@ -52,6 +52,8 @@ class Controls:
     vocals_db: float = 0.0
     music_db: float = 0.0
     bypass: bool = False
+    #: Of the stems and of the rest of the music, by name; 0 dB where there is none.
+    parts_db: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -102,7 +104,10 @@ class Stream:
     Attributes
     ----------
     record_ring : Ring
-        Gets mixture, vocals and music (3 x channels) while `recording` is on.
+        Gets mixture, vocals and music (3 x channels) while `recording` is on; of a separator with stems these and the
+        rest of the music as well.
+    part_ramps : dict of str to Ramp
+        Faders of the stems and of the rest of the music; empty where the separator knows no stems.
     """
 
     def __init__(
@@ -176,8 +181,9 @@ class Stream:
             4 * (self.budget.output_frames + resampler_frames + driver.blocksize + hop_device), self.channels
         )
         self.sink_ring = Ring(int(_AHEAD_S * device_rate), self.channels) if with_sink else None
-        if record_ring is None or record_ring.channels != 3 * self.channels:
-            record_ring = Ring(int(_RECORD_S * rate), 3 * self.channels)
+        recorded = (3 + len(separator.parts)) * self.channels
+        if record_ring is None or record_ring.channels != recorded:
+            record_ring = Ring(int(_RECORD_S * rate), recorded)
         self.record_ring = record_ring
         self._tick_semaphore, self._mask_ready, self._spectrum_ready = Semaphore(), Semaphore(), Semaphore()
         self.context = StreamContext(
@@ -189,6 +195,11 @@ class Stream:
 
         self.vocal_ramp = Ramp(rate, controls.vocals_db)
         self.music_ramp = Ramp(rate, controls.music_db)
+        self._stem_ramps = np.zeros((len(separator.parts), 3))
+        self.part_ramps = {
+            name: Ramp(rate, controls.parts_db.get(name, 0.0), state=state)
+            for name, state in zip(separator.parts, self._stem_ramps, strict=True)
+        }
         self._bypass_ramp = Ramp(rate, 0.0 if controls.bypass else -np.inf, FADE_MS)
         self._master_ramp = Ramp(rate, -np.inf if driver.realtime else 0.0, FADE_MS)
         self._master_ramp.set_db(0.0)
@@ -236,11 +247,13 @@ class Stream:
             raw=np.zeros((frames, channels), np.float32),
             converted=np.zeros((frames, channels), np.float32),
             block=np.zeros((channels, hop), np.float32),
+            balanced=np.zeros((channels, hop), np.float32),
             out=np.zeros((channels, hop), np.float32),
             played=np.zeros((hop, channels), np.float32),
-            recorded=np.zeros((hop, 3 * channels), np.float32),
+            recorded=np.zeros((hop, self.record_ring.channels), np.float32),
             vocal_ramp=self.vocal_ramp.state,
             music_ramp=self.music_ramp.state,
+            stem_ramps=self._stem_ramps,
             bypass_ramp=self._bypass_ramp.state,
             master_ramp=self._master_ramp.state,
             limiter=self.limiter.state,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rtsep.dsp.denormals import flush_denormals
 from rtsep.dsp.drift import relock, steer
-from rtsep.dsp.gain import TARGET, mix, ramp_next
+from rtsep.dsp.gain import TARGET, at_unity, balance, mix, ramp_next
 from rtsep.dsp.limiter import limit
 from rtsep.dsp.meter import meter
 from rtsep.dsp.resample import pull, resample, restart
@@ -70,15 +70,17 @@ class WorkerMemory(NamedTuple):
     semaphore: int
     input: NDArray[np.int64]  # ring
     output: NDArray[np.int64]  # ring
-    record: NDArray[np.int64]  # ring of 3 x channels
+    record: NDArray[np.int64]  # ring of `recorded`'s channels
     raw: NDArray[np.float32]  # (PIECE, channels), from the input ring
     converted: NDArray[np.float32]  # (PIECE, channels), at engine or device rate
     block: NDArray[np.float32]  # (channels, hop), input
+    balanced: NDArray[np.float32]  # (channels, hop), the music after the faders of its stems
     out: NDArray[np.float32]  # (channels, hop)
     played: NDArray[np.float32]  # (hop, channels)
-    recorded: NDArray[np.float32]  # (hop, 3 x channels)
+    recorded: NDArray[np.float32]  # (hop, 3 x channels), with stems (hop, (4 + stems) x channels)
     vocal_ramp: NDArray[np.float64]
     music_ramp: NDArray[np.float64]
+    stem_ramps: NDArray[np.float64]  # (stems + 1, 3), the rest of the music last; (0, 3) without stems
     bypass_ramp: NDArray[np.float64]
     master_ramp: NDArray[np.float64]
     limiter: NDArray[np.float64]
@@ -242,10 +244,31 @@ def _mask_for(w, hop):
 
 
 @njit(nogil=True, cache=True)
+def _record(w, chain):
+    """Mixture, vocals and music side by side into `w.recorded`, then the stems and what they leave of the music."""
+    channels, frames = w.out.shape
+    stems = chain.stems.shape[0]
+    for i in range(frames):
+        for c in range(channels):
+            w.recorded[i, c] = chain.mixture[c, i]
+            w.recorded[i, channels + c] = chain.vocals[c, i]
+            rest = w.recorded[i, 2 * channels + c] = chain.music[c, i]
+            for s in range(stems):
+                w.recorded[i, (3 + s) * channels + c] = chain.stems[s, c, i]
+                rest -= chain.stems[s, c, i]
+            if stems > 0:
+                w.recorded[i, (3 + stems) * channels + c] = rest
+
+
+@njit(nogil=True, cache=True)
 def _mix(w, chain):
     """Faders, bypass, master fade and limiter into `w.out`; meters; recorder."""
     words, channels, frames = w.words, w.out.shape[0], w.out.shape[1]
-    mix(chain.vocals, chain.music, w.out, w.vocal_ramp, w.music_ramp)
+    if at_unity(w.stem_ramps):
+        mix(chain.vocals, chain.music, w.out, w.vocal_ramp, w.music_ramp)
+    else:
+        balance(chain.music, chain.stems, w.balanced, w.stem_ramps)
+        mix(chain.vocals, w.balanced, w.out, w.vocal_ramp, w.music_ramp)
     w.bypass_ramp[TARGET] = 1.0 if load_acquire(words, BYPASS) != 0 or load_acquire(words, FAULT) != 0 else 0.0
     if w.bypass_ramp[0] != 0.0 or w.bypass_ramp[TARGET] != 0.0:
         for i in range(frames):
@@ -265,11 +288,7 @@ def _mix(w, chain):
     meter(w.music_meter, chain.music)
     meter(w.output_meter, w.out)
     if load_acquire(words, RECORD) != 0:
-        for i in range(frames):
-            for c in range(channels):
-                w.recorded[i, c] = chain.mixture[c, i]
-                w.recorded[i, channels + c] = chain.vocals[c, i]
-                w.recorded[i, 2 * channels + c] = chain.music[c, i]
+        _record(w, chain)
         if ring_space(w.record) < frames:
             store_release(words, RECORD_LOST, words[RECORD_LOST] + frames)
         else:

@@ -1,4 +1,4 @@
-"""What a separator is: spectrum in, vocal mask out, one hop at a time."""
+"""What a separator is: spectrum in, vocal mask out, one hop at a time; perhaps masks of further stems."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from rtsep.spec import StreamSpec
 
 Spectrum = NDArray[np.complex64]
 Mask = NDArray[np.float32]
+
+#: Stems that a separator may tell apart in the music, and what the rest of the music is called then.
+STEMS = ("drums", "bass")
+OTHER = "other"
 
 #: Time in which a changed parameter reaches its new value.
 RAMP_MS = 50.0
@@ -167,6 +171,8 @@ class Separator(ABC):
     #: What the rows of a stereo mask are for: ``"channels"`` (left, right) or ``"mid_side"`` (half the sum, half the
     #: difference of left and right). A mono stream has the first row alone.
     mask_kind: str = "channels"
+    #: Stems of `STEMS` that it tells apart in the music. For each the mask has as many further rows as for the voice.
+    stems: tuple[str, ...] = ()
 
     #: Time in ms that the engine shall leave for one hop where the device's periods are short: several times the cost,
     #: since a thread that slept wakes up late and finds its data gone from the caches. It lengthens the latency.
@@ -186,6 +192,15 @@ class Separator(ABC):
     def latency(self) -> int:
         """Look-ahead in frames of sound, a multiple of the hop; known after `prepare`."""
         return 0
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The stems and the rest of the music, which have a fader each; empty if it knows no stems."""
+        return (*self.stems, OTHER) if self.stems else ()
+
+    def mask_rows(self, channels: int) -> int:
+        """Rows of a mask for so many channels: those of the voice, then those of each stem."""
+        return (2 if self.mask_kind == "complex" else 1) * channels * (1 + len(self.stems))
 
     def required_hop(self, samplerate: int) -> int | None:
         """Hop in frames that this separator needs at `samplerate`; None if it takes any."""
@@ -208,7 +223,8 @@ class Separator(ABC):
         spectrum : ndarray of complex64, shape (channels, bins)
             Newest spectrum of the mixture, unnormalised.
         mask : ndarray of float32, shape (channels, bins)
-            To be filled with 0 (music) to 1 (voice).
+            To be filled with 0 (music) to 1 (voice). Of a separator with `stems`, (`mask_rows`, bins): the rows after
+            those of the voice are for the stems, which may take 0 to all of the mixture that the voice leaves.
         """
 
     @abstractmethod

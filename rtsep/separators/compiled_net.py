@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rtsep.native import call, double_pointer, float_pointer, int_pointer
 from rtsep.separators.base import Compiled, Mask, Parameters
-from rtsep.separators.features import Feature, hold_mask, write_features
+from rtsep.separators.features import Feature, hold_mask, share_out, write_features
 from rtsep.separators.gate import Gate, gate_step
 from rtsep.separators.kernels import ramp, separate_signature
 from rtsep.separators.manifest import MOST_TURNS, Manifest
@@ -28,6 +28,7 @@ MEMORY = np.dtype(
     [
         *((name, np.int64) for name in ("channels", "bins", "net", "feature", "input_rows", "mask_rows", "net_bins")),
         *((name, np.int64) for name in ("input", "mask", "held", "vad", "params", "params_count", "gate")),
+        *((name, np.int64) for name in ("stems", "shares", "held_shares")),
         ("mask_params", np.int64),
         ("hop_ms", np.float64),
     ]
@@ -68,7 +69,13 @@ def separate(memory, spectrum, mask):
         gain = voice_gain(carray(double_pointer(m.gate), 1), voice, values[m.mask_params :], m.hop_ms)
     net_mask = carray(float_pointer(m.mask), (m.mask_rows, m.net_bins))
     held = carray(float_pointer(m.held), (m.mask_rows, m.net_bins))
-    hold_mask(net_mask, gain, values[: m.mask_params], m.hop_ms, held, carray(mask, (m.channels, m.bins)))
+    shape = values[: m.mask_params]
+    hold_mask(net_mask, gain, shape, m.hop_ms, held, carray(mask, (m.channels, m.bins)))
+    if m.stems > 0:
+        shares = carray(float_pointer(m.shares), (m.stems, m.net_bins))
+        held = carray(float_pointer(m.held_shares), (m.stems, m.net_bins))
+        rows = (1 + m.stems) * m.channels
+        share_out(shares, m.channels, shape, m.hop_ms, held, carray(mask, (rows, m.bins)))
     return 0
 
 
@@ -141,12 +148,19 @@ class CompiledNet:
         self.reset()
 
     def compiled(
-        self, spec: StreamSpec, params: Parameters, mask_params: int, gate: Gate, held: Mask, mask: Mask
+        self,
+        spec: StreamSpec,
+        params: Parameters,
+        mask_params: int,
+        gate: Gate,
+        held: tuple[Mask, Mask],
+        mask: Mask,
+        shares: Mask,
     ) -> Compiled:
         """Give the C function that runs this net for a stream.
 
-        With these parameters, of which the first `mask_params` shape the mask, this gate, this smoothed mask, and those
-        rows of the net's mask that are played.
+        With these parameters, of which the first `mask_params` shape the mask, this gate, this smoothed mask and these
+        smoothed shares, those rows of the net's mask that are played, and its rows for the stems.
         """
         memory = np.zeros(1, MEMORY)
         facts = {
@@ -159,7 +173,10 @@ class CompiledNet:
             "net_bins": self.input.shape[1],
             "input": self.input.ctypes.data,
             "mask": mask.ctypes.data,
-            "held": held.ctypes.data,
+            "held": held[0].ctypes.data,
+            "stems": len(shares),
+            "shares": shares.ctypes.data,
+            "held_shares": held[1].ctypes.data,
             "vad": 0 if self.vad is None else self.vad.ctypes.data,
             "params": params.state.ctypes.data,
             "params_count": params.state.shape[1],

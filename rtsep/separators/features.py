@@ -159,6 +159,41 @@ def stereo_field(spectrum, tensor):
         tensor[3, k] = share * (mi * sr - mr * si)
 
 
+@njit("void(float32[:, ::1], int64, float64[::1], float64, float32[:, ::1], float32[:, ::1])", cache=True, nogil=True)
+def share_out(tensor, rows, shape, hop_ms, held, mask):
+    """Masks of the stems: their shares in what the mask of the voice leaves.
+
+    Parameters
+    ----------
+    tensor : ndarray of float32, shape (stems, bins)
+        The net's shares; bins above the net's hold the highest one.
+    rows : int
+        Of the mask of the voice: the first ones of `mask`, filled already.
+    shape, hop_ms : ndarray, float
+        As for `Feature.spread`; only protect says anything of stems, which it smooths as it does the mask.
+    held : ndarray, shape of `tensor`
+        The smoothed shares.
+    mask : ndarray of float32, shape ((1 + stems) x rows, bins)
+        Its further rows are filled, `rows` for each stem.
+    """
+    keep = shape[3] * np.exp(-hop_ms / SMOOTH_MS)
+    for s in range(tensor.shape[0]):
+        share = 0.0
+        for k in range(mask.shape[1]):
+            if k < tensor.shape[1]:
+                share = float(tensor[s, k])
+                if share < 0.0:
+                    share = 0.0
+                elif share > 1.0:
+                    share = 1.0
+                if share == share:  # NaN is passed on and does not stay
+                    if keep > 0.0:
+                        share += keep * (held[s, k] - share)
+                    held[s, k] = share
+            for row in range(rows):
+                mask[(1 + s) * rows + row, k] = share * (1.0 - mask[row, k])
+
+
 @njit("void(int64, complex64[:, ::1], float32[:, ::1])", cache=True, nogil=True)
 def write_features(code, spectrum, tensor):
     """`Feature.write` of the kind with number `code`."""

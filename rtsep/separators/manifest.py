@@ -93,6 +93,9 @@ class Tensors(msgspec.Struct, frozen=True):
         The mask is the probability of voice: parameters ``alpha`` and ``part`` take the place of ``threshold``.
     turns : int
         Copies of the state that take turns, one a hop: the net sees every so-manyth frame in each of them.
+    stems : list of str
+        Of `rtsep.separators.base.STEMS`: as many rows after those of the mask, in this order, each with the share of
+        its stem in what the mask leaves.
     """
 
     input: str
@@ -104,6 +107,7 @@ class Tensors(msgspec.Struct, frozen=True):
     lookaheads: int = 1
     confidence: bool = False
     turns: int = 1
+    stems: list[Literal["drums", "bass"]] = []
 
 
 class State(msgspec.Struct, frozen=True):
@@ -238,6 +242,8 @@ def _refuse_nonsense(path: Path, m: Manifest) -> None:
         f"tensors.lookaheads {rows} is not 1, or not above lookahead, or above {MOST_LOOKAHEADS}": rows == 1
         or m.tensors.lookahead < rows <= MOST_LOOKAHEADS,
         f"tensors.turns {m.tensors.turns} is not from 1 to {MOST_TURNS}": 1 <= m.tensors.turns <= MOST_TURNS,
+        f"tensors.stems {m.tensors.stems} holds one twice, or is not for a net with lookaheads": not m.tensors.stems
+        or (len(set(m.tensors.stems)) == len(m.tensors.stems) and rows == 1),
         "two tensors have the same name": len(set(tensors)) == len(tensors),
         "a state's shape is empty or holds a size below 1": all(s.shape and min(s.shape) >= 1 for s in m.state),
     }

@@ -11,6 +11,7 @@ from rtsep.errors import ModelError, UsageError, nearest
 from rtsep.separators import features, manifest
 from rtsep.separators.base import Compiled, Mask, Param, Parameters, Separator, Spectrum
 from rtsep.separators.compiled_net import CompiledNet, voice_gain
+from rtsep.separators.features import share_out
 from rtsep.separators.gate import Gate
 from rtsep.separators.kernels import STRENGTH
 from rtsep.separators.session import Net, open_net
@@ -103,6 +104,7 @@ class OnnxSeparator(Separator):
         self.name = self.manifest.name
         self.summary = self.manifest.summary
         self.mask_kind = self.manifest.tensors.mask_kind
+        self.stems = tuple(self.manifest.tensors.stems)
         super().__init__()
         self._has_vad = self.manifest.tensors.vad is not None
         mask_params = CONFIDENCE_PARAMS if self.manifest.tensors.confidence else MASK_PARAMS
@@ -120,6 +122,7 @@ class OnnxSeparator(Separator):
         self._lookahead, self._rows = self._chosen(lookahead)
         self._gate = Gate()
         self._held = np.zeros(self._feature.mask_shape, np.float32)
+        self._held_shares = np.zeros((len(self.stems), self._feature.mask_shape[1]), np.float32)
         self._net: Net | CompiledNet | None = None
         #: Where the net runs, ``"cpu"`` or ``"cuda"``; known after `prepare`.
         self.runs_on = "cpu"
@@ -130,7 +133,7 @@ class OnnxSeparator(Separator):
         if tensors.lookaheads == 1:
             if lookahead is not None:
                 raise UsageError(f"separator {self.name} has one look-ahead, {tensors.lookahead} hops: give no other")
-            return tensors.lookahead, slice(None)
+            return tensors.lookahead, slice(self._feature.mask_shape[0])
         if self._feature.mask_shape[0] != 1:
             raise ModelError(
                 f"{self.folder / manifest.NAME}: tensors.lookaheads needs features with one mask, "
@@ -199,7 +202,7 @@ class OnnxSeparator(Separator):
     def process(self, spectrum: Spectrum, mask: Mask) -> None:
         """Run the net on `spectrum` and fill `mask` [inference thread]; both arrays C-contiguous.
 
-        NaN of the net stay in the mask.
+        NaN of the net stay in the mask. One without rows for the stems gets none.
         """
         net = self._net
         assert net is not None, "prepare comes before process"
@@ -207,7 +210,10 @@ class OnnxSeparator(Separator):
         self._feature.write(spectrum, net.input)
         net.run()
         shape = self.params.values[: self._mask_params]
-        self._feature.spread(net.mask[self._rows], self._gain(net), shape, self._spec.hop_ms, self._held, mask)
+        rows, hop_ms = len(spectrum), self._spec.hop_ms
+        self._feature.spread(net.mask[self._rows], self._gain(net), shape, hop_ms, self._held, mask[:rows])
+        if len(mask) > rows:
+            share_out(net.mask[self._feature.mask_shape[0] :], rows, shape, hop_ms, self._held_shares, mask)
 
     def _gain(self, net: Net | CompiledNet) -> float:
         """Gain of the voice gate for this hop."""
@@ -222,11 +228,15 @@ class OnnxSeparator(Separator):
             self._net.reset()
         self._gate.reset()
         self._held.fill(0.0)
+        self._held_shares.fill(0.0)
         self.params.settle()
 
     def compiled(self) -> Compiled | None:
         """Give the net as a C function; None on CUDA, and where ONNX Runtime has no C library."""
         if not isinstance(self._net, CompiledNet):
             return None
-        mask = self._net.mask[self._rows]
-        return self._net.compiled(self._spec, self.params, self._mask_params, self._gate, self._held, mask)
+        mask, shares = self._net.mask[self._rows], self._net.mask[self._feature.mask_shape[0] :]
+        if not self.stems:
+            shares = shares[:0]
+        held = (self._held, self._held_shares)
+        return self._net.compiled(self._spec, self.params, self._mask_params, self._gate, held, mask, shares)

@@ -92,7 +92,7 @@ def paced(separator: Separator, spec: StreamSpec, seconds: float) -> float:
     rng = np.random.default_rng(0)
     shape = (spec.channels, spec.bins)
     spectra = (rng.standard_normal((8, *shape)) + 1j * rng.standard_normal((8, *shape))).astype(np.complex64)
-    mask = np.empty(shape, np.float32)
+    mask = np.empty((separator.mask_rows(spec.channels), spec.bins), np.float32)
     took: list[float] = []
     begun = due = time.perf_counter()
     while due - begun < seconds:

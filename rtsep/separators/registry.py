@@ -7,6 +7,7 @@ it is asked for. [main thread]
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from collections.abc import Iterator
@@ -80,6 +81,22 @@ class Entry:
     summary: str
     origin: str
     fault: str = ""
+
+
+def with_stems() -> list[str]:
+    """Names of the separators that tell stems apart in the music: none is built in; broken ones are left out."""
+    from rtsep.separators import manifest
+
+    found: list[str] = []
+    for name, folder in models().items():
+        with contextlib.suppress(RtsepError):
+            if manifest.read(folder).tensors.stems:
+                found.append(name)
+    for point in _plug_ins():
+        with contextlib.suppress(ModelError):
+            if _load_plug_in(point).stems:
+                found.append(point.name)
+    return found
 
 
 def model_folders() -> list[Path]:

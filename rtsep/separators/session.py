@@ -131,9 +131,11 @@ def _cuda_session(ort: ModuleType, data: bytes, cuda_graph: bool) -> Any:
 
 
 def mask_shape(manifest: Manifest, feature: Feature) -> tuple[int, ...]:
-    """Shape of the net's mask: that of the features, or a row for each look-ahead."""
-    rows = manifest.tensors.lookaheads
-    return feature.mask_shape if rows == 1 else (rows, *feature.mask_shape[1:])
+    """Shape of the net's mask: that of the features, or a row for each look-ahead; rows of the stems after them."""
+    rows, bins = feature.mask_shape
+    if manifest.tensors.lookaheads > 1:
+        return (manifest.tensors.lookaheads, bins)
+    return (rows + len(manifest.tensors.stems), bins)
 
 
 def check_tensors(manifest: Manifest, session: Any, feature: Feature) -> None:

@@ -7,7 +7,9 @@ import math
 import os
 import pty
 import sys
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 from rich.cells import cell_len
 
@@ -47,8 +49,10 @@ STATS = Stats(
 class FakeSession:
     """The part of a session that the faders use."""
 
-    def __init__(self) -> None:
+    def __init__(self, *parts: str) -> None:
         self.values: dict[str, float] = {"vocals_db": 0.0, "music_db": 0.0, "bypass": 0.0}
+        self.values |= {f"{part}_db": 0.0 for part in parts}
+        self.separator = SimpleNamespace(parts=parts)
 
     def get(self, name: str) -> float:
         return self.values[name]
@@ -63,8 +67,12 @@ def drawn(stats: Stats) -> list[str]:
     return screen.draw(stats).plain.split("\n")
 
 
-def test_fits_80_by_24() -> None:
-    lines = drawn(STATS)
+PARTS_DB = {"drums": -12.0, "bass": -math.inf, "other": 3.0}
+
+
+@pytest.mark.parametrize("parts_db", [{}, PARTS_DB])
+def test_fits_80_by_24(parts_db: dict[str, float]) -> None:
+    lines = drawn(msgspec.structs.replace(STATS, parts_db=parts_db))
     assert len(lines) <= 24
     assert max(map(cell_len, lines)) <= 80
 
@@ -115,6 +123,23 @@ def test_keys_move_the_faders() -> None:
     faders.press("0")
     assert session.values["vocals_db"] == session.values["music_db"] == 0.0
     assert not faders.press("z")
+
+
+def test_keys_move_the_parts_of_the_music() -> None:
+    session = FakeSession("drums", "bass", "other")
+    faders = Faders(session)  # type: ignore[arg-type]
+    for key in "dDDsssoO1":
+        assert faders.press(key)
+    parts = {name: session.values[f"{name}_db"] for name in ("drums", "bass", "other")}
+    assert parts == {"drums": -math.inf, "bass": -3.0, "other": 0.0}
+    faders.press("1")
+    assert session.values["drums_db"] == 1.0
+    faders.press("0")
+    assert not any(session.values.values())
+    assert not Faders(FakeSession()).press("d")  # type: ignore[arg-type]
+    text = "\n".join(drawn(msgspec.structs.replace(STATS, parts_db=PARTS_DB)))
+    for shown in ("dD1 drums", "-12.0", "sS2 bass", "-inf", "oO3 other", "3.0"):
+        assert shown in text
 
 
 def test_key_sequences() -> None:

@@ -5,7 +5,18 @@ import math
 import numpy as np
 import pytest
 
-from rtsep.dsp.gain import CURRENT, TARGET, Ramp, db_to_linear, linear_to_db, mix, ramp_fill, ramp_next
+from rtsep.dsp.gain import (
+    CURRENT,
+    TARGET,
+    Ramp,
+    at_unity,
+    balance,
+    db_to_linear,
+    linear_to_db,
+    mix,
+    ramp_fill,
+    ramp_next,
+)
 
 
 def sound(frames: int, channels: int = 2, seed: int = 0) -> np.ndarray:
@@ -80,3 +91,35 @@ def test_ramped_mix_frame_by_frame(block: int) -> None:
     line = np.arange(1, frames + 1) / 2400
     wanted = np.minimum(1, line) * vocals + np.maximum(0, db_to_linear(12.0) - line) * music
     np.testing.assert_allclose(out, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("block", [1, 96, 4000])
+def test_balance_moves_each_stem_and_the_rest_in_a_straight_line(block: int) -> None:
+    frames = 4000
+    music, stems = sound(frames), np.stack([sound(frames, seed=1), sound(frames, seed=2)])
+    ramps = np.zeros((3, 3))
+    drums, bass, rest = (Ramp(48000, level, state=ramps[k]) for k, level in enumerate((0.0, -math.inf, 0.0)))
+    drums.set_db(-math.inf)
+    bass.set_db(6.0)
+    rest.set_db(-20.0)
+    out = np.empty_like(music)
+    for start in range(0, frames, block):
+        part = slice(start, min(start + block, frames))
+        piece = np.empty((2, part.stop - start), np.float32)
+        balance(np.ascontiguousarray(music[:, part]), np.ascontiguousarray(stems[:, :, part]), piece, ramps)
+        out[:, part] = piece
+    line = np.arange(1, frames + 1) / 2400
+    gains = np.maximum(0, 1 - line), np.minimum(db_to_linear(6.0), line), np.maximum(0.1, 1 - line)
+    wanted = gains[0] * stems[0] + gains[1] * stems[1] + gains[2] * (music - stems[0] - stems[1])
+    np.testing.assert_allclose(out, wanted, atol=3e-6)
+
+
+def test_balance_at_unity_is_the_music_to_the_bit() -> None:
+    ramps = np.zeros((3, 3))
+    faders = [Ramp(48000, 0.0, state=row) for row in ramps]
+    music, stems, out = sound(100), np.stack([sound(100, seed=1)] * 2), np.empty((2, 100), np.float32)
+    assert at_unity(ramps) and at_unity(np.zeros((0, 3)))
+    balance(music, stems, out, ramps)
+    np.testing.assert_array_equal(out, music)
+    faders[1].set_db(-1.0)
+    assert not at_unity(ramps)

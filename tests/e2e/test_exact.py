@@ -90,12 +90,14 @@ def test_parts_of_a_file_are_aligned_and_add_up(
     separator(name)
     mixture = sum(song(3.0))[:channels, :frames]
     soundfile.write(tmp_path / "song.wav", mixture.T, samplerate, subtype="FLOAT")
-    vocals, music = (
+    vocals, music, *stems = (
         soundfile.read(path, dtype="float32", always_2d=True)
         for path in separate_file(tmp_path / "song.wav", tmp_path / "parts", separator=name)
     )
     assert vocals[1] == music[1] == samplerate
     assert vocals[0].shape == music[0].shape == (frames, channels)
     assert sdr_db(mixture.T, vocals[0] + music[0]) >= 100
+    assert len(stems) == len(create(name).parts)
+    assert not stems or sdr_db(music[0], sum(stem for stem, _ in stems)) >= 100
     if name == "passthrough":
         assert sdr_db(mixture.T, vocals[0]) >= 100

@@ -12,7 +12,7 @@ import soundfile
 
 from rtsep.dsp.ring import Ring
 from rtsep.errors import RtsepError, UsageError
-from rtsep.io.record import STEMS, Recorder
+from rtsep.io.record import FILES, Recorder
 
 
 def stems(frames: int = 50000, channels: int = 2) -> np.ndarray:
@@ -36,7 +36,7 @@ def test_three_files(tmp_path: Path, file_format: str, tolerance: float, channel
     recorder.stop()
     assert recorder.error is None and recorder.frames == 50000
     names = sorted(path.name for path in (tmp_path / "new" / "take").iterdir())
-    assert names == sorted(f"{stem}.{file_format}" for stem in STEMS)
+    assert names == sorted(f"{name}.{file_format}" for name in FILES)
     for k, path in enumerate(recorder.paths):
         got, samplerate = soundfile.read(path, dtype="float32", always_2d=True)
         np.testing.assert_allclose(got, stems(channels=channels)[:, k * channels : (k + 1) * channels], atol=tolerance)

@@ -24,7 +24,7 @@ from tests.separators import tiny
 from tests.separators.test_models import MODELS
 from tests.separators.test_models import NAMES as SHIPPED
 
-NETS = ["tiny", "turns", "stereo", *SHIPPED]
+NETS = ["tiny", "turns", "stereo", "stems", *SHIPPED]
 
 
 @njit
@@ -46,6 +46,8 @@ def make(tmp_path: Path) -> Callable[[str, int], tuple[Separator, StreamSpec]]:
         elif name == "turns":
             tiny.edit(tiny.build(tmp_path / name), "lookahead = 0", "lookahead = 0\nturns = 3")
             path = str(tmp_path / name)
+        elif name == "stems":
+            path = str(tiny.build_stems(tmp_path / name))
         elif name == "stereo":
             path = str(tiny.build_stereo(tmp_path / name))
         elif name in SHIPPED:
@@ -73,7 +75,8 @@ def run(separator: Separator, spectra: np.ndarray, one: Callable[[Spectrum, Mask
     for name, param in params.params.items():
         params.set(name, param.low)
     separator.reset()
-    masks = np.full(spectra.shape, np.nan, np.float32)
+    hops, channels, bins = spectra.shape
+    masks = np.full((hops, separator.mask_rows(channels), bins), np.nan, np.float32)
     for hop, (spectrum, mask) in enumerate(zip(spectra, masks, strict=True)):
         if hop == len(spectra) // 4:
             for name, param in params.params.items():

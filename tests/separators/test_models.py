@@ -36,14 +36,16 @@ def test_model_is_whole_and_runs(name: str) -> None:
             spec = StreamSpec(rate, channels, hop)
             separator.prepare(spec)
             shape = (40, channels, spec.bins)
+            rows = separator.mask_rows(channels)
             spectra = (draw.standard_normal(shape) + 1j * draw.standard_normal(shape)).astype(np.complex64)
             spectra[10:15] = 0
             passes = []
             for _ in range(2):
-                masks = np.full(shape, np.nan, np.float32)
+                masks = np.full((40, rows, spec.bins), np.nan, np.float32)
                 for spectrum, mask in zip(spectra, masks, strict=True):
                     separator.process(spectrum, mask)
                 assert ((masks >= 0) & (masks <= 1)).all()
+                assert (masks.reshape(40, -1, channels, spec.bins).sum(1) <= 1.00001).all()
                 passes.append(masks)
                 separator.reset()
             np.testing.assert_array_equal(*passes)

@@ -161,6 +161,36 @@ def build_stereo(folder: Path, mid: float = 0.75, side: float = 0.25) -> Path:
     return folder
 
 
+def build_stems(folder: Path, drums: float = 0.5, bass: float = 0.25) -> Path:
+    """Write a model folder with a mask of x, and shares of ``drums * x`` and ``bass`` of what it leaves; the mean of x
+    is the voice probability.
+    """
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        need(False, f"{error.name} is not installed")
+    h, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    rows = np.repeat(np.array([[1.0], [drums], [0.0]], np.float32), BINS, axis=1)
+    more = np.repeat(np.array([[0.0], [0.0], [bass]], np.float32), BINS, axis=1)
+    constants = [onnx.numpy_helper.from_array(rows, "rows"), onnx.numpy_helper.from_array(more, "more")]
+    nodes = [
+        h.make_node("Mul", ["magnitude", "rows"], ["scaled"]),
+        h.make_node("Add", ["scaled", "more"], ["mask"]),
+        h.make_node("ReduceMean", ["magnitude"], ["vad"], axes=[1], keepdims=1),
+        h.make_node("Identity", ["state"], ["state_out"]),
+    ]
+    inputs = [h.make_tensor_value_info(name, float32, [1, BINS]) for name in ("magnitude", "state")]
+    shapes = (("mask", [3, BINS]), ("vad", [1, 1]), ("state_out", [1, BINS]))
+    outputs = [h.make_tensor_value_info(name, float32, shape) for name, shape in shapes]
+    graph = h.make_graph(nodes, "tiny", inputs, outputs, constants)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
+    write_file(folder, model.SerializeToString(), 'vad = "vad"\n')
+    edit(folder, 'mask = "mask"', 'mask = "mask"\nstems = ["drums", "bass"]')
+    return folder
+
+
 def write_file(folder: Path, data: bytes, vad: str = "", lookahead: int = 0) -> None:
     """Write a net's file with the manifest that fits it."""
     (folder / "model.onnx").write_bytes(data)
