@@ -43,7 +43,7 @@ def train(
     split: Literal["train", "all_train"] = "train",
     seed: int = 0,
     init: Path | None = None,
-    part: Literal["all", "detector"] = "all",
+    part: Literal["all", "detector", "stems"] = "all",
     device: Device = "auto",
     threads: int = 1,
     preview: Path | None = None,
@@ -60,6 +60,7 @@ def train(
       rtsep train koretzky --data sounds --resume
       rtsep train koretzky --data sounds --target binary --runs runs/binary
       rtsep train koretzky --data sounds --init models/koretzky --part detector --steps 300
+      rtsep train koretzky --data sounds --init models/koretzky --part stems
       rtsep train live --data sounds --init models/live       goes on from the shipped net
       rtsep train karaoke --data sounds --init models/live    another profile from it
 
@@ -96,6 +97,7 @@ def train(
         Checkpoint or model folder to take the first weights from; in the live family of any profile.
     part
         detector: only the memory of koretzky's voice detector; 300 steps are enough.
+        stems: only what divides koretzky's accompaniment; needs stems/ in the data.
     device
         auto takes CUDA if it is there.
     threads

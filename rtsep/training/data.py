@@ -2,7 +2,7 @@
 
 The folder is the layout of the data pack: ``paired/SONG/{vocals,accompaniment}.opus`` (true pairs),
 ``paired16k/SINGER_SONG/...`` (true pairs with nothing above 8 kHz), ``vocals/*.opus`` and the like in ``vocals16k``,
-``accompaniment/*.opus``.
+``accompaniment/*.opus``; for `rtsep.training.stems` also ``stems/SONG/{drums,bass,other}.opus`` and ``loops/*.opus``.
 `is_validation` says what is held out for the final report; `is_dev` what is cut from the training data to choose
 between variants, so that nothing is ever chosen on the validation songs.
 """
@@ -40,6 +40,7 @@ VALIDATION = (
     "*/accompaniment/spd_city_tense.*",
     "*/accompaniment/kmacleod_gold_rush.*",
     "*/accompaniment/valyria_sad_moment.*",
+    "*/stems/score_??9/*",
 )
 DEV = (
     "*/paired/eir_potassium/*",
@@ -56,6 +57,7 @@ DEV = (
     "*/accompaniment/openclonk_Offshore.*",
     "*/accompaniment/valyria_Caketown_1*",
     "*/accompaniment/yorg_chance.*",
+    "*/stems/score_??8/*",
 )
 
 

@@ -17,6 +17,7 @@ from rtsep.training.augment import HOP, WINDOW
 from rtsep.training.graph import OPSET, streaming_graph
 from rtsep.training.loop import read_checkpoint
 from rtsep.training.nets.koretzky import BINS, Koretzky, NetConfig
+from rtsep.training.stems_graph import rounded
 from rtsep.training.tasks import TASKS, find
 
 # Of the masks against torch, and of the whole stream against torch's offline form, in dB under it.
@@ -82,7 +83,7 @@ def restore(checkpoint: dict[str, Any]) -> Koretzky:
 
 
 def deviation(model: Koretzky, onnx_bytes: bytes, state_size: int, frames: int = 120, seed: int = 0) -> float:
-    """Largest difference of mask or voice probability between ONNX Runtime, frame by frame, and torch, in one pass.
+    """Largest difference of mask, shares or voice probability: ONNX Runtime, frame by frame, and torch, in one pass.
 
     The test sound is noise at changing level with digital silence at the start and in the middle.
     """
@@ -98,12 +99,15 @@ def deviation(model: Koretzky, onnx_bytes: bytes, state_size: int, frames: int =
     session = onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
     state = np.zeros((1, state_size), np.float32)
     mask, vad = (x.numpy() for x in model.infer(torch.from_numpy(magnitude)))
+    mask = mask[:, None]
+    if model.stems is not None:
+        mask = np.concatenate([mask, model.infer_shares(torch.from_numpy(magnitude)).numpy()], axis=1)
     worst = 0.0
     for t in range(frames):
         got_mask, got_vad, state = session.run(
             ["mask", "vad", "state_out"], {"magnitude": magnitude[t : t + 1], "state": state}
         )
-        worst = max(worst, float(np.abs(got_mask[0] - mask[t]).max()), float(np.abs(got_vad[0] - vad[t]).max()))
+        worst = max(worst, float(np.abs(got_mask - mask[t]).max()), float(np.abs(got_vad[0] - vad[t]).max()))
     return worst
 
 
@@ -156,13 +160,16 @@ def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> Made:
         model.vad_net.out.bias += vad_bias
         if model.detector is not None:
             model.detector.out.bias += vad_bias
+    if model.stems is not None:
+        model.stems = rounded(model.stems)
     proto, state = streaming_graph(model)
     data = proto.SerializeToString()
     what = {"binary": "draws a binary vocal mask", "magnitude": "estimates the magnitude of the voice"}
     what_for = what.get(values["config"]["target"], "draws the vocal mask")
     ahead = f" {values['config']['lookahead']} hops ago" if values["config"]["lookahead"] else ""
     memory = " that remembers" if model.detector is not None else ""
-    summary = f"CNN over 25 frames (0.3 s) that {what_for}{ahead}, with a voice detector{memory}"
+    stems = ", tells stems of the accompaniment apart" if model.stems is not None else ""
+    summary = f"CNN over 25 frames (0.3 s) that {what_for}{ahead}{stems}, with a voice detector{memory}"
     return Made(
         data,
         state,
@@ -172,7 +179,7 @@ def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> Made:
         "mid_magnitude",
         BINS,
         "magnitude",
-        'vad = "vad"\n',
+        'vad = "vad"\n' + ('stems = ["drums", "bass"]\n' if stems else ""),
         values["config"]["lookahead"],
     )
 

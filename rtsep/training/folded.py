@@ -16,6 +16,7 @@ from rtsep.errors import UsageError
 from rtsep.training.graph import SHARE
 from rtsep.training.nets.detector import Detector
 from rtsep.training.nets.koretzky import FrameNet, Koretzky, NetConfig
+from rtsep.training.stems_graph import fill
 
 Constants = dict[str, NDArray[np.float32]]
 
@@ -78,19 +79,25 @@ def unfold(source: Path) -> Koretzky:
     try:
         graph = onnx.load(str(path)).graph
         found = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
-        channels, dense = _sizes(found, "mask")
+        sizes = _sizes(found, "mask")
         vad_channels, vad_dense = _sizes(found, "vad")
         output = "magnitude" if any(node.name == SHARE for node in graph.node) else "mask"
-        config = NetConfig(channels, dense, vad_channels, vad_dense, output=output)
+        config = NetConfig(*sizes, vad_channels, vad_dense, output=output)
         if "look_matrix" in found:
             units, look = len(found["memory_h_weight"]), found["look_matrix"].shape[1]
             share = float(found["memory_share"].item())
             config = replace(config, vad_memory=units, vad_look=look, vad_share=share)
+        if "stems_near_weight" in found:
+            channels, frames = found["stems_near_weight"].shape[:2]
+            dense = len(found["stems_dense_bias"])
+            config = replace(config, stem_frames=frames, stem_channels=channels, stem_dense=dense)
         model = Koretzky(config)
         _fill(model.mask_net, found, "mask")
         _fill(model.vad_net, found, "vad")
         if model.detector is not None:
             _fill_detector(model.detector, found)
+        if model.stems is not None:
+            fill(model.stems, found)
     except Exception as error:  # whatever the parser meets in a foreign file
         raise UsageError(f"{path} is not a model that `rtsep export` made of koretzky: {error}") from error
     return model.eval()

@@ -64,7 +64,7 @@ def memories(net: FrameNet, prefix: str) -> list[Memory]:
     ]
 
 
-def _affine(norm: torch.nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def affine(norm: torch.nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Batch normalisation in use, as factor and offset of each channel."""
     factor = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach()
     return factor.numpy(), (norm.bias - norm.running_mean * factor).detach().numpy()
@@ -114,7 +114,7 @@ def _frame_net(graph: Graph, net: FrameNet, prefix: str, memory: list[Memory], f
         name = f"{prefix}_c{index + 1}"
         w, b = layer.weight.detach().contiguous().numpy(), layer.bias.detach().numpy()
         if fold:
-            factor, offset = _affine(net.norms[index])
+            factor, offset = affine(net.norms[index])
             w, b = w * factor[:, None, None, None], b * factor + offset
         weight, bias = graph.constant(name + "_weight", w), graph.constant(name + "_bias", b)
         return graph.add(
@@ -131,7 +131,7 @@ def _frame_net(graph: Graph, net: FrameNet, prefix: str, memory: list[Memory], f
 
     def normal(index: int, x: str) -> str:
         # A factor may be negative, so this cannot go before the pool, into the convolution.
-        factor, offset = (value.reshape(1, -1, 1, 1) for value in _affine(net.norms[index]))
+        factor, offset = (value.reshape(1, -1, 1, 1) for value in affine(net.norms[index]))
         x = graph.add("Mul", [x, graph.constant(x + "_factor", factor)], x + "_scaled")
         return graph.add("Add", [x, graph.constant(x + "_offset", offset)], x + "_normal")
 
@@ -150,12 +150,12 @@ def _frame_net(graph: Graph, net: FrameNet, prefix: str, memory: list[Memory], f
     x = leak(normal(3, x))
     x = graph.add("Transpose", [x], prefix + "_by_bin", perm=[0, 2, 3, 1])
     x = graph.add("Reshape", [x, graph.shape(1, -1)], prefix + "_flat")
-    factor, offset = (torch.from_numpy(value) for value in _affine(net.norm_dense))
+    factor, offset = (torch.from_numpy(value) for value in affine(net.norm_dense))
     weight, bias = net.dense.weight * factor[:, None], net.dense.bias * factor + offset
-    return leak(_linear(graph, x, weight, bias, prefix + "_dense"))
+    return leak(linear(graph, x, weight, bias, prefix + "_dense"))
 
 
-def _linear(graph: Graph, x: str, weight: torch.Tensor, bias: torch.Tensor, name: str) -> str:
+def linear(graph: Graph, x: str, weight: torch.Tensor, bias: torch.Tensor, name: str) -> str:
     """A dense layer on (1, inputs)."""
     w, b = weight.detach().numpy().T, bias.detach().numpy()
     return graph.add("Gemm", [x, graph.constant(name + "_weight", w), graph.constant(name + "_bias", b)], name)
@@ -164,17 +164,17 @@ def _linear(graph: Graph, x: str, weight: torch.Tensor, bias: torch.Tensor, name
 def _opinion(graph: Graph, model: Koretzky, hidden: str) -> str:
     """The running mean of the logit of the detector's CNN."""
     decay = model.config.vad_smooth
-    logit = _linear(graph, hidden, model.vad_net.out.weight, model.vad_net.out.bias, "vad_logits")
+    logit = linear(graph, hidden, model.vad_net.out.weight, model.vad_net.out.bias, "vad_logits")
     past = graph.add("Mul", ["opinion", graph.number(decay)], "opinion_past")
     share = graph.add("Mul", [logit, graph.number(1 - decay)], "opinion_share")
     return graph.add("Add", [past, share], "opinion_next")
 
 
-def _heard(graph: Graph, net: Detector, of_vad: str, of_mask: str, relative: str) -> str:
-    """The detector's memory: its logit of (1, dense) of both nets and magnitudes over the level (1, 513)."""
+def _heard(graph: Graph, net: Detector, of_vad: str, of_mask: str, relative: str, mask: str) -> str:
+    """The detector's memory: its logit of (1, dense) of both nets, magnitudes over the level (1, 513) and the mask."""
     bands = graph.constant("bands", net.bands.numpy())
     energies = []
-    for x, name in ((relative, "mixture"), (graph.add("Mul", [relative, "mask"], "kept"), "voice")):
+    for x, name in ((relative, "mixture"), (graph.add("Mul", [relative, mask], "kept"), "voice")):
         power = graph.add("MatMul", [graph.add("Mul", [x, x], name + "_power"), bands], name + "_bands")
         energies.append(graph.add("Log", [graph.add("Add", [power, graph.number(FLOOR)], name + "_floored")], name))
     look = graph.add("MatMul", [of_mask, graph.constant("look_matrix", net.look.numpy())], "look")
@@ -186,7 +186,7 @@ def _heard(graph: Graph, net: Detector, of_vad: str, of_mask: str, relative: str
     for side, value in (("i", x), ("h", "memory")):
         weight, bias = getattr(net.gru, f"weight_{side}h_l0"), getattr(net.gru, f"bias_{side}h_l0")
         parts.append([f"memory_{side}_rz", f"memory_{side}_n"])
-        product = _linear(graph, value, weight, bias, f"memory_{side}")
+        product = linear(graph, value, weight, bias, f"memory_{side}")
         sizes = graph.shape(2 * units, units)
         graph.nodes.append(helper.make_node("Split", [product, sizes], parts[-1], name=f"memory_{side}_split", axis=1))
     (i_rz, i_n), (h_rz, h_n) = parts
@@ -200,11 +200,29 @@ def _heard(graph: Graph, net: Detector, of_vad: str, of_mask: str, relative: str
     )
     change = graph.add("Sub", ["memory", new], "memory_change")
     graph.add("Add", [new, graph.add("Mul", ["memory_z", change], "memory_stay")], "memory_next")
-    return _linear(graph, "memory_next", net.out.weight, net.out.bias, "memory_logits")
+    return linear(graph, "memory_next", net.out.weight, net.out.bias, "memory_logits")
+
+
+def _silence(graph: Graph, everything: list[Memory]) -> str:
+    """What all layers give in silence, (1, S); the past frames of a layer are alike then and lie in the file once, or
+    it would be larger than 4 MB.
+    """
+    parts = []
+    for m in everything:
+        channels, rows, bins = m.silence.shape
+        one = graph.constant(f"{m.name}_silence", m.silence[:, :1])
+        many = graph.add("Expand", [one, graph.shape(channels, rows, bins)], f"{m.name}_silences")
+        parts.append(graph.add("Reshape", [many, graph.shape(1, -1)], f"{m.name}_silences_flat"))
+    return graph.add("Concat", parts, "silence", axis=1)
 
 
 def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
-    """The ONNX model of a trained net, and the size S of its state."""
+    """The ONNX model of a trained net, and the size S of its state.
+
+    With a head for stems the mask has two more rows: the shares of drums and bass in what the voice leaves.
+    """
+    from rtsep.training import stems_graph
+
     config = model.config
     graph = Graph()
     level = Memory("level", np.zeros((1, 1, 2), np.float32))
@@ -214,8 +232,13 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     everything.append(Memory("opinion", np.full((1, 1, 1), model.silence_logit(), np.float32)))
     if model.detector is not None:
         everything.append(Memory("memory", model.detector.settled(model.silent()).numpy()[None, None]))
+    if model.stems is not None:
+        everything.append(stems_graph.memory(model.stems))
     sizes = [m.silence.size for m in everything]
-    silence = graph.constant("silence", np.concatenate([m.silence.reshape(1, -1) for m in everything], axis=1))
+    if model.stems is None:
+        silence = graph.constant("silence", np.concatenate([m.silence.reshape(1, -1) for m in everything], axis=1))
+    else:
+        silence = _silence(graph, everything)
     state = graph.add("Add", ["state", silence], "state_full")
     graph.nodes.append(
         helper.make_node("Split", [state, graph.shape(*sizes)], [m.name for m in everything], name="split", axis=1)
@@ -242,17 +265,21 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     feature = graph.add("Reshape", [feature, graph.shape(1, 1, 1, BINS)], "feature_map")
     three = graph.remember(recent, "recent", feature)
     hidden = _frame_net(graph, model.mask_net, "mask", of_mask, three)
-    logits = _linear(graph, hidden, model.mask_net.out.weight, model.mask_net.out.bias, "mask_logits")
+    logits = linear(graph, hidden, model.mask_net.out.weight, model.mask_net.out.bias, "mask_logits")
+    voice = "mask" if model.stems is None else "voice_mask"
     if config.output == "mask":
-        graph.add("Sigmoid", [logits], "mask")
+        graph.add("Sigmoid", [logits], voice)
     else:
         least = graph.add("Max", [relative, graph.number(LEAST)], "not_nothing")
         share = graph.add("Div", [logits, least], SHARE)
-        graph.add("Clip", [share, graph.number(0.0), graph.number(1.0)], "mask")
+        graph.add("Clip", [share, graph.number(0.0), graph.number(1.0)], voice)
+    if model.stems is not None:
+        shares = stems_graph.add_head(graph, model.stems, feature, hidden, everything[-1])
+        graph.add("Concat", [voice, shares], "mask", axis=0)
     own = _frame_net(graph, model.vad_net, "vad", of_vad, three)
     logit = _opinion(graph, model, own)
     if model.detector is not None:
-        heard = _heard(graph, model.detector, own, hidden, relative)
+        heard = _heard(graph, model.detector, own, hidden, relative, voice)
         more = graph.add("Sub", [heard, logit], "memory_adds")
         share = graph.constant("memory_share", np.array([[config.vad_share]], np.float32))
         logit = graph.add("Add", [logit, graph.add("Mul", [more, share], "memory_part")], "vad_logit")
@@ -262,14 +289,14 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
 
     size = int(sum(sizes))
 
-    def value(name: str, width: int) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width])
+    def value(name: str, width: int, rows: int = 1) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows, width])
 
     proto = helper.make_graph(
         graph.nodes,
         "koretzky",
         [value("magnitude", BINS), value("state", size)],
-        [value("mask", BINS), value("vad", 1), value("state_out", size)],
+        [value("mask", BINS, 1 if model.stems is None else 3), value("vad", 1), value("state_out", size)],
         list(graph.constants.values()),
     )
     result = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rtsep")

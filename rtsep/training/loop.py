@@ -325,7 +325,8 @@ def train(
     init : Path, optional
         Begin with the weights of this checkpoint or model folder; in the live family whatever its profile.
     part : str
-        "all", or "detector": only the memory of koretzky's voice detector (`rtsep.training.remember`).
+        "all"; of koretzky also "detector": only the memory of its voice detector (`rtsep.training.remember`), or
+        "stems": only the head that divides the accompaniment (`rtsep.training.stems`).
     preview : Path, optional
         The live family: write what the net hears in the first batches there, as WAV and spectrograms (PNG).
         koretzky: the vocals of two dev songs at every scoring, as FLAC.
@@ -337,7 +338,7 @@ def train(
     """
     if net not in NETS:
         raise UsageError(f"no net {net!r} to train; there is: {', '.join(NETS)}")
-    if net not in TASKS and (settings or optimizer):
+    if net not in TASKS and part != "stems" and (settings or optimizer):
         raise UsageError(f"{net}: --set and --optimizer are not for this net; for: {', '.join(TASKS)}")
     if target not in TARGETS:
         raise UsageError(f"target {target!r}: expected one of {', '.join(TARGETS)}")
@@ -345,8 +346,8 @@ def train(
         raise UsageError(f"split {split!r}: expected {' or '.join(SPLITS)}")
     if lr is not None and not 0 < lr <= 1:
         raise UsageError(f"lr {lr:g}: expected a learning rate above 0, at most 1")
-    if part not in {"all", "detector"} or (part == "detector" and net != "koretzky"):
-        raise UsageError(f"part {part!r} of {net}: expected all, or detector (koretzky only)")
+    if part not in {"all", "detector", "stems"} or (part != "all" and net != "koretzky"):
+        raise UsageError(f"part {part!r} of {net}: expected all, or detector or stems (koretzky only)")
     if net == "koretzky" and not 0 <= (lookahead or 0) <= 24:
         raise UsageError(f"lookahead {lookahead}: expected 0 to 24 hops")
     if target == "magnitude" and lookahead:
@@ -377,6 +378,22 @@ def train(
             minutes=minutes,
             resume=resume,
             init=init,
+            score_every=score_every,
+            quiet=quiet,
+        )
+    if part == "stems":
+        from rtsep.training.stems import StemsTask, train_stems
+
+        given = {"seed": seed, "steps": steps, "lr": lr, "split": split, "lookahead": lookahead, "target": target}
+        return train_stems(
+            configured(StemsTask, settings, optimizer=optimizer, **given),
+            init=init,
+            data=data,
+            cache=store,
+            runs=runs,
+            device=where,
+            minutes=minutes,
+            resume=resume,
             score_every=score_every,
             quiet=quiet,
         )
@@ -411,8 +428,8 @@ def train(
         )
     if resume and last.exists():
         checkpoint = read_checkpoint(last)
-        if checkpoint.get("part") == "detector":
-            raise UsageError(f"{last} is a run of the detector alone: give --part detector")
+        if checkpoint.get("part"):
+            raise UsageError(f"{last} is a run of the {checkpoint['part']} alone: give --part {checkpoint['part']}")
         shape = TrainConfig(**checkpoint["config"])
         run = Run(NetConfig.from_dict(checkpoint["net"]), shape, where)
         run.restore(checkpoint)
@@ -422,9 +439,9 @@ def train(
         output = "magnitude" if target == "magnitude" else "mask"
         if init is None:
             run = Run(replace(sizes or NetConfig(), output=output), shape, where)
-        else:  # without the detector's memory, which knows other masks than those to come: it is trained afterwards
+        else:  # without the detector's memory and the stems, which know another trunk: they are trained afterwards
             begin, folded = first_net(init)
-            net_config = replace(begin.config, vad_memory=0, output=output)
+            net_config = replace(begin.config, vad_memory=0, stem_frames=0, output=output)
             run = Run(net_config, replace(shape, fixed_norms=folded), where)
             weights = begin.state_dict()
             if shape.fresh_out or begin.config.output != output:

@@ -1,10 +1,13 @@
 """Accompaniments made from scores, because real ones without a voice are scarce.
 
     python -m rtsep.training.scores pop909.zip DATA/accompaniment --count 100 [--font FONT.sf2]
+    python -m rtsep.training.scores pop909.zip DATA/stems --stems --count 80
 
 Each is a part of a song of the POP909 set (MIDI; tracks MELODY, BRIDGE, PIANO) in an arrangement of its own, played by
 FluidSynth: the piano part on any chord instruments, its lowest notes on a bass, drums in a drawn pattern, the bridge
-and now and then the melody on a solo instrument. Needs `mido` and the program `fluidsynth` with a General MIDI font.
+and now and then the melody on a solo instrument. With --stems each has drums and a bass, and drums, bass and all else
+are played apart, into ``score_NAME/{drums,bass,other}.opus``, which add up to the arrangement. Needs `mido` and the
+program `fluidsynth` with a General MIDI font.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import argparse
 import io
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +24,10 @@ import numpy as np
 import soundfile
 
 from rtsep.training.data import CACHE_RATE
-from rtsep.training.tools import require, run, scores_in
+from rtsep.training.tools import require, run, scores_in, write_opus
 
 SECONDS = 45.0
+BASS, DRUMS = 3, 9  # channels
 LEAD = 0.02  # seconds of silence before the first note
 FONT = Path("/usr/share/sounds/sf2/default-GM.sf2")
 CHORDS = (0, 1, 2, 4, 5, 6, 7, 11, 15, 16, 17, 18, 19, 24, 25, 26, 27, 28, 29, 30, 46, 48, 50, 62, 63, 81, 88, 90)
@@ -31,7 +36,10 @@ BASSES = (32, 33, 34, 35, 36, 37, 38, 39, 43, 58, 87)
 SOLOS = (0, 4, 11, 12, 21, 22, 24, 26, 27, 29, 30, 40, 41, 42, 56, 57, 59, 60, 64, 65, 66, 68, 71, 73, 75, 79, 80, 81)
 KICK, SNARE, CLAP, HAT, OPEN_HAT, RIDE, CRASH = (35, 36), (38, 40), 39, 42, 46, 51, 49
 
+STEM_FILES = ("drums", "bass", "other")
+
 Note = tuple[float, float, int, int]  # start and end in seconds, pitch, velocity
+Part = tuple[int, int, list[Note]]  # channel, program, notes
 
 
 def read_song(data: bytes) -> tuple[dict[str, list[Note]], float]:
@@ -78,8 +86,8 @@ def drums(rng: np.random.Generator, beat: float, seconds: float) -> list[Note]:
     return notes
 
 
-def arrange(rng: np.random.Generator, tracks: dict[str, list[Note]], beat: float) -> list[tuple[int, int, list[Note]]]:
-    """Parts (channel, program, notes) of one accompaniment; channel 9 holds the drums."""
+def arrange(rng: np.random.Generator, tracks: dict[str, list[Note]], beat: float) -> list[Part]:
+    """Parts (channel, program, notes) of one accompaniment; `BASS` and `DRUMS` are channels of their own."""
     piano = tracks.get("PIANO", [])
     groups: dict[int, list[Note]] = {}
     for note in piano:
@@ -92,20 +100,32 @@ def arrange(rng: np.random.Generator, tracks: dict[str, list[Note]], beat: float
     if rng.random() < 0.5:
         parts.append((2, int(rng.choice(PADS)), [(s, e + beat, p, v) for s, e, p, v in piano if p > 50]))
     if rng.random() < 0.8:
-        parts.append((3, int(rng.choice(BASSES)), bass))
+        parts.append((BASS, int(rng.choice(BASSES)), bass))
     if rng.random() < 0.6:
         parts.append((4, int(rng.choice(SOLOS)), tracks.get("BRIDGE", [])))
     if rng.random() < 0.25:
         parts.append((5, int(rng.choice(SOLOS)), tracks.get("MELODY", [])))
     end = max((note[1] for _, _, notes in parts for note in notes), default=0.0)
     if rng.random() < 0.8:
-        parts.append((9, int(rng.choice([0, 0, 8, 16, 24, 25, 32, 40])), drums(rng, beat, end)))
+        parts.append((DRUMS, int(rng.choice([0, 0, 8, 16, 24, 25, 32, 40])), drums(rng, beat, end)))
     return parts
+
+
+def arrange_stems(rng: np.random.Generator, tracks: dict[str, list[Note]], beat: float) -> dict[str, list[Part]]:
+    """The parts of an accompaniment that has drums and a bass, by stem; none of a song that gives no such."""
+    for _ in range(50):
+        parts = arrange(rng, tracks, beat)
+        found: dict[str, list[Part]] = {stem: [] for stem in STEM_FILES}
+        for part in parts:
+            found[{DRUMS: "drums", BASS: "bass"}.get(part[0], "other")].append(part)
+        if all(found.values()):
+            return found
+    return {}
 
 
 def write_midi(
     rng: np.random.Generator,
-    parts: list[tuple[int, int, list[Note]]],
+    parts: list[Part],
     begin: float,
     path: Path,
     *,
@@ -118,7 +138,7 @@ def write_midi(
     song = mido.MidiFile(ticks_per_beat=480)  # at the standard tempo: 960 ticks a second
     for channel, program, notes in parts:
         events: list[tuple[float, Any]] = []
-        pitch_shift = 0 if channel == 9 else shift
+        pitch_shift = 0 if channel == DRUMS else shift
         for start, end, pitch, velocity in notes:
             if begin <= start < begin + seconds:
                 key = int(np.clip(pitch + pitch_shift, 0, 127))
@@ -127,7 +147,7 @@ def write_midi(
                 events.append((at, mido.Message("note_on", channel=channel, note=key, velocity=strength)))
                 events.append((end - begin + LEAD, mido.Message("note_off", channel=channel, note=key)))
         track = mido.MidiTrack([mido.Message("program_change", channel=channel, program=program)])
-        pan = 64 if channel in (3, 9) else int(np.clip(rng.normal(64, 30), 0, 127))
+        pan = 64 if channel in (BASS, DRUMS) else int(np.clip(rng.normal(64, 30), 0, 127))
         values = {7: int(rng.uniform(70, 120)), 10: pan, 91: int(rng.uniform(0, 90))}
         track += [mido.Message("control_change", channel=channel, control=k, value=v) for k, v in values.items()]
         ticks = 0
@@ -162,6 +182,12 @@ def render(midi: Path, font: Path, folder: Path, seconds: float = SECONDS) -> np
     return sound[: int(seconds * CACHE_RATE)].T
 
 
+def as_long(sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Sounds (2, frames) with silence at their ends, so that all are as long as the longest."""
+    frames = max(sound.shape[1] for sound in sounds)
+    return [np.pad(sound, ((0, 0), (0, frames - sound.shape[1]))) for sound in sounds]
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -170,6 +196,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--font", type=Path, default=FONT)
+    parser.add_argument("--stems", action="store_true", help="drums, bass and the rest apart")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
     arguments = parser.parse_args()
     require("mido", font=arguments.font)
     archive, names = scores_in(arguments.archive)
@@ -179,17 +207,26 @@ def main() -> None:
         for index in order:
             rng = np.random.default_rng([arguments.seed, int(index)])
             tracks, beat = read_song(archive.read(names[index]))
-            parts = arrange(rng, tracks, beat)
-            end = max((note[1] for _, _, notes in parts for note in notes), default=0.0)
+            name = f"score_{Path(names[index]).stem}"
+            if arguments.stems:
+                groups = arrange_stems(rng, tracks, beat)
+                places = {stem: arguments.output / name / f"{stem}.opus" for stem in groups}
+            else:
+                groups, places = {"all": arrange(rng, tracks, beat)}, {"all": arguments.output / f"{name}.opus"}
+            notes = [note for parts in groups.values() for _, _, part in parts for note in part]
+            end, seconds = max((note[1] for note in notes), default=0.0), arguments.seconds
             midi = Path(folder) / "song.mid"
-            begin = float(rng.uniform(0, max(end - SECONDS, 1e-3)))
-            write_midi(rng, parts, begin, midi, shift=int(rng.integers(-4, 5)))
-            sound = render(midi, arguments.font, Path(folder))
-            peak = float(np.abs(sound).max())
-            if peak < 1e-3:
+            begin, shift = float(rng.uniform(0, max(end - seconds, 1e-3))), int(rng.integers(-4, 5))
+            sounds = []
+            for parts in groups.values():
+                write_midi(rng, parts, begin, midi, shift=shift, seconds=seconds)
+                sounds.append(render(midi, arguments.font, Path(folder), seconds))
+            if min((float(np.abs(sound).max()) for sound in sounds), default=0.0) < 1e-3:
                 continue
-            target = arguments.output / f"score_{Path(names[index]).stem}.opus"
-            soundfile.write(target, (0.7 / peak) * sound.T, CACHE_RATE, format="OGG", subtype="OPUS")
+            sounds = as_long(sounds)
+            gain = 0.7 / float(np.abs(sum(sounds)).max())
+            for place, sound in zip(places.values(), sounds, strict=True):
+                write_opus(place, gain * sound, CACHE_RATE)
 
 
 if __name__ == "__main__":

@@ -164,12 +164,15 @@ class Run:
         model.load_state_dict(self.mean)
         return model.eval()
 
+    def values(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        values = {"format": 1, "name": self.task.name, "config": asdict(self.task.settings), "step": self.step}
+        return values | {"model": self.model.state_dict(), "mean": self.mean, "optimizer": self.optimizer.state_dict()}
+
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all."""
-        values = {"format": 1, "name": self.task.name, "config": asdict(self.task.settings), "step": self.step}
-        values |= {"model": self.model.state_dict(), "mean": self.mean, "optimizer": self.optimizer.state_dict()}
         part = path.with_suffix(".part")
-        torch.save(values, part)
+        torch.save(self.values(), part)
         part.replace(path)
 
     def restore(self, checkpoint: Mapping[str, Any]) -> None:

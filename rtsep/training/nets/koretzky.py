@@ -1,5 +1,7 @@
 """koretzky: two small CNNs over 25 frames, one says whether there is a voice, one draws the mask of one frame.
 
+A head beside the mask may divide what the voice leaves into stems (`rtsep.training.nets.stems`).
+
 Source: E. Koretzky, "Audio AI: isolating vocals from stereo music using convolutional neural networks" (2019);
 layers, activations and the binary-mask target are his. The layers, per net, on 25 frames by 513 bins::
 
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rtsep.training.nets.detector import Detector
+from rtsep.training.nets.stems import StemHead
 
 BINS = 513
 CONTEXT = 25
@@ -56,6 +59,9 @@ class NetConfig:
     vad_dropout: float = 0.3  # of what the memory sees
     vad_share: float = 0.5  # of the memory's logit in what the detector says; the rest is the CNN's own
     output: str = "mask"  # of the mask net; "magnitude": of the vocals, over the level, linear
+    stem_frames: int = 0  # newest frames that the head for the stems sees; 0: there is none
+    stem_channels: int = 24
+    stem_dense: int = 64
 
     def to_dict(self) -> dict[str, object]:
         """The plain form, for a checkpoint or a log."""
@@ -189,7 +195,7 @@ class FrameNet(nn.Module):
 
 
 class Koretzky(nn.Module):
-    """Voice detector and mask net behind one level normalisation."""
+    """Voice detector and mask net behind one level normalisation; perhaps a head that divides the accompaniment."""
 
     def __init__(self, config: NetConfig | None = None) -> None:
         super().__init__()
@@ -201,6 +207,7 @@ class Koretzky(nn.Module):
         self.detector = (
             Detector(c.vad_dense, c.dense, c.vad_look, c.vad_memory, BINS, c.vad_dropout) if c.vad_memory else None
         )
+        self.stems = StemHead(c.stem_frames, c.stem_channels, c.stem_dense, c.dense) if c.stem_frames else None
 
     def forward(self, magnitude: Tensor, start: Tensor | None = None, pad: bool = False) -> tuple[Tensor, Tensor]:
         """Magnitude (B, T, F) to what the mask net says (B, T', F; see `masks`) and logits of voice (B, T').
@@ -247,6 +254,14 @@ class Koretzky(nn.Module):
         mask, vad = self(magnitude[None], pad=True)
         mask = self.masks(mask, self.level.relative(magnitude[None]))
         return mask[0], torch.sigmoid(vad[0] if self.detector is not None else self.smooth(vad[0]))
+
+    @torch.no_grad()
+    def infer_shares(self, magnitude: Tensor) -> Tensor:
+        """Shares of drums and bass in the accompaniment, (T, 2, F), of one whole stream of magnitudes (T, F)."""
+        assert self.stems is not None
+        features = self._padded(self.level.relative(magnitude[None]), True)
+        logits = self.stems(features, self.mask_net.hidden(self.mask_net.maps(features)))
+        return logits[0].softmax(1)[:, :2]
 
     @torch.no_grad()
     def silence_logit(self) -> float:
