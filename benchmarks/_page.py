@@ -21,7 +21,9 @@ from rtsep.errors import RtsepError
 OUTPUT = Path("build/bench")
 _PACKAGES = ("numpy", "numba", "pyfftw", "onnxruntime", "onnxruntime-gpu")
 #: Options that say nothing about what was measured.
-_SILENT = ("--output", "--note")
+_SILENT = ("--output", "--note", "--cache", "--work")
+#: Options whose value is a place, and what stands for it.
+_PLACES = {"--data": "PACK"}
 
 Row = Mapping[str, Any]
 
@@ -187,12 +189,18 @@ def program(
 
 def command(name: str, tokens: Sequence[str]) -> str:
     """The command line to repeat it with."""
-    kept, skip = [], False
+    kept, skip, place = [], False, ""
     for token in tokens:
         if skip:
             skip = False
+        elif place:
+            kept.append(place)
+            place = ""
         elif token in _SILENT:
             skip = True
+        elif token in _PLACES:
+            kept.append(token)
+            place = _PLACES[token]
         elif not token.startswith(tuple(f"{option}=" for option in _SILENT)):
             kept.append(token)
     return shlex.join(["python", "-m", f"benchmarks.{name}", *kept])

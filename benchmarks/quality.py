@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,25 +70,42 @@ def measure(song: Song, separator: Separator | None) -> dict[str, Any]:
     return row
 
 
+class Hops:
+    """A prepared separator that plays noise, stereo, at 44.1 kHz, and the time of `process` in s for each hop."""
+
+    def __init__(self, separator: Separator) -> None:
+        rate = 44100
+        self._separator = separator
+        self.spec = spec = StreamSpec(rate, 2, separator.required_hop(rate) or PROFILES["live"])
+        separator.prepare(spec)
+        random = np.random.default_rng(0)
+        self._spectra = [
+            (random.standard_normal((2, spec.bins)) + 1j * random.standard_normal((2, spec.bins))).astype(np.complex64)
+            for _ in range(16)
+        ]
+        self._mask = np.zeros((4 if separator.mask_kind == "complex" else 2, spec.bins), np.float32)
+
+    def times(self, hops: int, warm_up: int, clock: Callable[[], float] = time.perf_counter) -> list[float]:
+        """Of so many hops after `warm_up` hops that do not count."""
+        times = []
+        for k in range(warm_up + hops):
+            begun = clock()
+            self._separator.process(self._spectra[k % 16], self._mask)
+            times.append(clock() - begun)
+        return times[warm_up:]
+
+    def summary(self, times: Sequence[float]) -> dict[str, float]:
+        """Latency of the stream, and percentiles of the times."""
+        p50, p99 = np.percentile(np.array(times) * 1e3, [50, 99])
+        latency = 2 * self.spec.hop + self._separator.latency
+        ms = latency / self.spec.samplerate * 1e3
+        return {"hop": self.spec.hop, "latency_ms": ms, "p50_ms": float(p50), "p99_ms": float(p99)}
+
+
 def cost(separator: Separator) -> dict[str, float]:
     """Latency of the stream, and time of `process` in ms on one thread: of noise, hop after hop, at 44.1 kHz."""
-    rate = 44100
-    spec = StreamSpec(rate, 2, separator.required_hop(rate) or PROFILES["live"])
-    separator.prepare(spec)
-    random = np.random.default_rng(0)
-    spectra = [
-        (random.standard_normal((2, spec.bins)) + 1j * random.standard_normal((2, spec.bins))).astype(np.complex64)
-        for _ in range(16)
-    ]
-    mask = np.zeros((4 if separator.mask_kind == "complex" else 2, spec.bins), np.float32)
-    times = []
-    for k in range(2000):
-        begun = time.perf_counter()
-        separator.process(spectra[k % 16], mask)
-        times.append(time.perf_counter() - begun)
-    p50, p99 = np.percentile(np.array(times[200:]) * 1e3, [50, 99])
-    latency = 2 * spec.hop + separator.latency
-    return {"hop": spec.hop, "latency_ms": latency / rate * 1e3, "p50_ms": float(p50), "p99_ms": float(p99)}
+    hops = Hops(separator)
+    return hops.summary(hops.times(1800, 200))
 
 
 def ceilings(found: Iterable[Song]) -> dict[str, list[dict[str, Any]]]:
@@ -139,6 +156,19 @@ def page(rows: dict[str, list[dict[str, Any]]], costs: dict[str, dict[str, float
     return "\n".join(lines) + "\n"
 
 
+def _label(axis: Any, places: dict[str, tuple[float, float]]) -> None:
+    """Names beside their points, pushed up where they would lie on each other."""
+    to_points = 72 / axis.figure.dpi
+    taken: list[tuple[float, float]] = []
+    pixels = {name: to_points * axis.transData.transform(place) for name, place in places.items()}
+    for name, (x, y) in sorted(pixels.items(), key=lambda item: float(item[1][1])):
+        up = 0.0
+        while any(abs(x - at) < 45 and abs(y + up - high) < 8 for at, high in taken):
+            up += 1
+        taken.append((x, y + up))
+        axis.annotate(name, places[name], xytext=(5, up), textcoords="offset points", fontsize=7, in_layout=False)
+
+
 def plot(rows: dict[str, list[dict[str, Any]]], costs: dict[str, dict[str, float]], path: Path) -> None:
     """Vocals gain against latency and against the cost of a hop, each kind of song by itself."""
     import matplotlib
@@ -146,18 +176,21 @@ def plot(rows: dict[str, list[dict[str, Any]]], costs: dict[str, dict[str, float
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    shown: list[tuple[Any, dict[str, tuple[float, float]]]] = []
     kinds, labels = kinds_of(rows), {"latency_ms": "latency, ms", "p50_ms": "median cost of a hop, ms"}
     figure, axes = pyplot.subplots(len(kinds), 2, figsize=(10, 3.2 * len(kinds)), squeeze=False, layout="constrained")
     for kind, row in zip(kinds, axes, strict=True):
         for axis, (key, label) in zip(row, labels.items(), strict=True):
-            for name, of in costs.items():
-                place = of[key], mean_of(rows[name], kind)["vocals_gain"]
-                axis.plot(*place, "o", color="C0", alpha=0.8)
-                axis.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+            places = {name: (of[key], mean_of(rows[name], kind)["vocals_gain"]) for name, of in costs.items()}
+            axis.plot(*np.array(list(places.values())).T, "o", color="C0", alpha=0.8)
             axis.set(xlabel=label, title=f"{kind} songs", xscale="log")
             axis.margins(0.15)
             axis.grid(alpha=0.3)
+            shown.append((axis, places))
         row[0].set_ylabel("vocals, gain, dB")
+    figure.canvas.draw()  # names need the places that the layout gives
+    for axis, places in shown:
+        _label(axis, places)
     figure.savefig(path, dpi=110)
 
 

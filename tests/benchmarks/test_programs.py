@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import _page, latency, table
@@ -185,8 +186,8 @@ def test_page_and_command() -> None:
     assert "| 1 |  |\n| 2.00 | text |" in page.markdown()
     assert "| cost ms | 0.123 |" in page.markdown()
     assert [show(value) for value in (1234.5, 12.34, 0.0, 0.00012, True)] == ["1234", "12.3", "0.000", "1.2e-04", "yes"]
-    tokens = ["--runs", "5", "--output", "/secret", "--note=beside", "--quick"]
-    assert _page.command("inference", tokens) == "python -m benchmarks.inference --runs 5 --quick"
+    tokens = ["--runs", "5", "--output", "/secret", "--note=beside", "--data", "/secret", "--cache", "/x", "--quick"]
+    assert _page.command("inference", tokens) == "python -m benchmarks.inference --runs 5 --data PACK --quick"
 
 
 def test_every_program_is_found_and_summarised() -> None:
@@ -208,3 +209,95 @@ def test_weak_points(tmp_path: Path) -> None:
     assert shares["passthrough", "snares"] == pytest.approx(100, abs=0.01)  # takes everything for voice
     assert shares["band", "bass note"] < 50 < shares["band", "sung low note"]
     assert len(shares) == 8
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options for a little pack of sound."""
+    from tests.training.conftest import write_corpus
+
+    folder = tmp_path_factory.mktemp("pack")
+    return ["--data", str(write_corpus(folder / "data", 4.0)), "--cache", str(folder / "cache")]
+
+
+def test_separators(tmp_path: Path, places: list[str]) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'rtsep[eval]'")
+    more = ["--work", str(tmp_path / "work"), "--separators", "band", "koretzky"]
+    page = run("separators", tmp_path, *places, *more)
+    gains = {row["method"]: row["vocals_gain"] for row in rows(page, "Wide-band: mash-ups")}
+    assert list(gains)[:6] == ["mixture (floor)", "half of the mixture", "band", "band, binary", "koretzky"] + [
+        "koretzky, binary"
+    ]
+    assert gains["mixture (floor)"] == 0
+    for hop in (512, 256, 128):
+        assert min(gains[f"IRM, hop {hop}"], gains[f"IBM, hop {hop}"]) > max(gains["band"], gains["koretzky"], 3)
+    prices = {row["separator"]: row for row in rows(page, "Latency, cost, size")}
+    assert prices["koretzky"]["latency_ms"] == pytest.approx(1024 / 44.1)
+    assert prices["koretzky"]["size_mb"] == pytest.approx(3.7, abs=0.1)
+    assert prices["band"]["size_mb"] is None
+    assert [row["net"] for row in rows(page, "Above the mixture, and soft against binary masks")] == [False, True]
+    assert (tmp_path / "separators.png").stat().st_size > 1000
+    # what was scored is not scored again
+    kept = json.loads((tmp_path / "work" / "band.json").read_text())
+    next(iter(kept["rows"].values()))["vocals_gain"] = 42.0
+    (tmp_path / "work" / "band.json").write_text(json.dumps(kept))
+    again = run("separators", tmp_path, *places, *more[:-1])
+    assert rows(again, "Wide-band: mash-ups")[2]["vocals_gain"] == 42.0
+
+
+def test_confidence(tmp_path: Path, places: list[str]) -> None:
+    pytest.importorskip("museval", reason="needs museval: pip install 'rtsep[eval]'")
+    page = run("confidence", tmp_path, *places, "--work", str(tmp_path / "work"))
+    found = rows(page, "Wide-band: mash-ups")
+    assert [(row["separator"], row["alpha"]) for row in found] == [
+        ("IBM", ""),
+        *((name, alpha) for name in ("deep-karaoke", "nmf") for alpha in ("soft", "0.1", "0.9")),
+    ]
+    assert all(found[0]["vocals_sdr"] > row["vocals_sdr"] for row in found[1:] if "vocals_sdr" in row)
+    assert {row["part"] for row in rows(page, "SAR at equal SIR")} == {"vocals", "accompaniment"}
+    assert (tmp_path / "confidence.png").stat().st_size > 1000
+
+
+def test_kept_masks_are_those_of_the_parameters() -> None:
+    from benchmarks.confidence import played, with_alphas
+
+    mixture = (0.1 * np.random.default_rng(0).standard_normal((2, 24000))).astype(np.float32)
+    vocals, music = with_alphas(create("deep-karaoke", device="cpu"), mixture, ["0.3"])["0.3"]
+    for part, index, wanted in (("vocals", 0, vocals), ("non-vocals", 1, music)):
+        separator = create("deep-karaoke", device="cpu")
+        for name, value in (("binary", "on"), ("alpha", "0.3"), ("part", part)):
+            separator.params.set(name, value)
+        np.testing.assert_array_equal(played(separator, mixture)[index], wanted)
+        assert np.abs(wanted).max() > 0.01
+
+
+def test_sar_at_equal_sir() -> None:
+    from benchmarks.confidence import at_equal_sir
+
+    # SIR, SAR; alpha need not order them, and what is worse in both or the mixture itself does not count
+    points = {"a": [(0, 10), (10, 6), (9, 1), (-1, 200)], "b": [(14, 0), (4, 4)]}
+    made = [
+        {"separator": name, "alpha": str(i), "vocals_sir": float(x), "vocals_sar": float(y)}
+        for name, of in points.items()
+        for i, (x, y) in enumerate(of)
+    ]
+    found = at_equal_sir(made, "a", "b", "vocals")
+    assert [(row["sir"], row["first"], row["second"]) for row in (found[0], found[4])] == [
+        (4.0, pytest.approx(8.4), 4.0),
+        (10.0, 6.0, pytest.approx(1.6)),
+    ]
+    assert found[5]["more"] == pytest.approx(4.4)
+    assert (
+        at_equal_sir([row | {"vocals_sir": 20.0} for row in made[:4]] + made[4:], "a", "b", "vocals")[0]["more"] is None
+    )
+
+
+def test_koretzky(tmp_path: Path, places: list[str]) -> None:
+    pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
+    pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'rtsep[eval]'")
+    page = run("koretzky", tmp_path, *places, "--work", str(tmp_path / "work"), "--lookaheads", "0", "2")
+    assert [row["latency_ms"] for row in rows(page, "Look-ahead")] == pytest.approx([1024 / 44.1, 2048 / 44.1])
+    assert [row["variant"] for row in rows(page, "What is learned")] == [
+        f"target-{target}" for target in ("soft", "binary", "magnitude")
+    ]
+    assert (tmp_path / "koretzky.png").stat().st_size > 1000
