@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._page import OUTPUT, Page, Table, parser, program
-from benchmarks.separators import SETS, some_of
+from benchmarks.separators import SETS, keep, some_of
 from rtsep.engine.offline import split
 from rtsep.errors import UsageError
 from rtsep.evaluation.methods import checksum, code_checksum
@@ -147,8 +147,7 @@ def kept(song: Song, name: str, alphas: Sequence[str], work: Path) -> dict[str, 
     facts = [song.name, sound, name, alphas, own, code_checksum(), code]
     path = work / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}.json"
     if not path.is_file():
-        work.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(scored(song, name, alphas)))
+        keep(path, scored(song, name, alphas))
     found: dict[str, Row] = json.loads(path.read_text())
     return found
 

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks._page import OUTPUT, Page, Table, parser, program
-from benchmarks.separators import SETS, some_of
+from benchmarks.separators import SETS, keep, some_of
 from rtsep.errors import UsageError
 from rtsep.evaluation.plots import pyplot
 from rtsep.training.evaluate import score
@@ -66,8 +66,7 @@ def scored(model: Koretzky, found: Sequence[Song], lookahead: int, folder: Path)
     path = folder / f"scores-{digest[:12]}.json"
     if not path.is_file():
         torch.set_num_threads(1)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps([asdict(score(song, masks_of(model), lookahead)) for song in found]))
+        keep(path, [asdict(score(song, masks_of(model), lookahead)) for song in found])
     rows = json.loads(path.read_text())
     kinds = [kind for kind in SETS if any(row["kind"] == kind for row in rows)]
     return {

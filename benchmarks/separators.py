@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import time
 from argparse import Namespace
@@ -145,7 +146,6 @@ def figures(song: Song, vocals: Sound) -> dict[str, Any]:
 def scored(found: Sequence[Song], arguments: Namespace) -> Scored:
     """Scores of every method on every song, kept in a file for each method."""
     code = code_checksum()
-    arguments.work.mkdir(parents=True, exist_ok=True)
     sounds = [f"{song.name} {hashlib.sha256(song.vocals.tobytes()).hexdigest()[:12]}" for song in found]
     rows: Scored = {}
     for label, method, facts in methods(arguments.separators):
@@ -156,10 +156,18 @@ def scored(found: Sequence[Song], arguments: Namespace) -> Scored:
         for song, known in zip(found, sounds, strict=True):
             if known not in kept:
                 kept[known] = figures(song, method(song))
-        path.write_text(json.dumps({"key": key, "rows": kept}))
+        keep(path, {"key": key, "rows": kept})
         rows[label] = [kept[known] for known in sounds]
         print(label, {kind: round(mean_of(rows[label], kind)["vocals_gain"], 2) for kind in kinds(found)}, flush=True)
     return rows
+
+
+def keep(path: Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(value))
+    part.replace(path)
 
 
 def kinds(found: Sequence[Song]) -> list[str]:
@@ -190,7 +198,7 @@ def resident(name: str, facts: str, arguments: Namespace) -> float:
     """Memory of the whole program in MB, kept in a file."""
     path = arguments.work / f"rss-{name}-{facts[:12]}.json"
     if not path.is_file():
-        path.write_text(json.dumps(memory(name, 0.5 if arguments.quick else 3.0)["rss_mb"]))
+        keep(path, memory(name, 0.5 if arguments.quick else 3.0)["rss_mb"])
     return float(json.loads(path.read_text()))
 
 
