@@ -83,7 +83,7 @@ class Hops:
             (random.standard_normal((2, spec.bins)) + 1j * random.standard_normal((2, spec.bins))).astype(np.complex64)
             for _ in range(16)
         ]
-        self._mask = np.zeros((4 if separator.mask_kind == "complex" else 2, spec.bins), np.float32)
+        self._mask = np.zeros((separator.mask_rows(2), spec.bins), np.float32)
 
     def times(self, hops: int, warm_up: int, clock: Callable[[], float] = time.perf_counter) -> list[float]:
         """Of so many hops after `warm_up` hops that do not count."""

@@ -4,7 +4,8 @@
 
 The songs are `DIR/stems/SONG/{drums,bass,other}.opus` (`python -m rtsep.training.scores ... --stems`) with a voice of
 the pack on top, 3 dB under the accompaniment: those of the split "validation" are neither trained on nor chosen by.
-Beside the separators stands a rule without a net: the bass is all below 150 Hz, drums all above 5 kHz.
+Beside the separators stand silence, which deep parts gain much by, and a rule without a net: the bass is all below
+150 Hz, drums all above 5 kHz.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def measure(arguments: argparse.Namespace) -> Page:
         return {part: float(np.mean([row[part + ending] for row in of])) for part in PARTS}
 
     first = next(iter(rows.values()))
-    table = [{"separator": "SDR of the mixture itself", **means(first, "_mixture")}]
+    floor = means(first, "_mixture")
+    table = [{"separator": "SDR of the mixture itself", **floor}]
+    table.append({"separator": "silence", **{part: -level for part, level in floor.items()}})
     table += [{"separator": label, **means(of, "")} for label, of in rows.items()]
     columns = {part: f"{part}, dB" for part in PARTS}
     tables = [Table("Means", {"separator": "gain over the mixture"} | columns, table)]

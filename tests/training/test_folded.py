@@ -27,7 +27,7 @@ def _constants(proto: object) -> dict[str, np.ndarray]:
 def _equal(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
-        if name == "silence":  # computed, not trained
+        if name.endswith("silence"):  # computed, not trained
             np.testing.assert_allclose(ours[name], value, atol=1e-4)
         else:
             assert ours[name].tobytes() == value.tobytes(), name
@@ -41,7 +41,7 @@ def test_the_shipped_weights_come_back():
 def test_the_rebuilt_net_computes_what_the_shipped_file_does():
     pytest.importorskip("onnxruntime")
     model = unfold(SHIPPED)
-    size = _constants(onnx.load(str(SHIPPED)))["silence"].shape[1]
+    size = streaming_graph(model)[1]
     assert deviation(model, SHIPPED.read_bytes(), size) <= 1e-4
 
 
