@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import soundfile
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
+from benchmarks import stems  # noqa: E402
 from rtsep.engine.offline import split, split_stems  # noqa: E402
 from rtsep.errors import UsageError  # noqa: E402
 from rtsep.separators.onnx import OnnxSeparator  # noqa: E402
@@ -187,6 +189,13 @@ def test_trained_resumed_exported_and_played(folder: Path, sounds: Path, cache_f
     songs = mixtures(stem_songs(sounds, common["cache"], "dev"), load(sounds, common["cache"], "dev").voices, 2.0)
     assert set(mean_gains(after, songs)) == {"drums", "bass", "other"}
     np.testing.assert_allclose(songs[0].sound, songs[0].vocals + sum(songs[0].parts.values()), atol=1e-6)
+    options = ["--quick", "--data", str(sounds), "--cache", str(common["cache"]), "--separators", str(made)]
+    assert stems.main([*options, "--output", str(tmp_path)]) == 0
+    page = json.loads((tmp_path / "stems.json").read_text())
+    mixture, silence, *rest = page["tables"][0]["rows"]
+    assert page["figures"]["songs"] == 1 and len(rest) == 2
+    assert silence["drums"] == pytest.approx(-mixture["drums"], abs=1e-3)
+    assert mixture["vocals"] == pytest.approx(-3.0, abs=0.01)
 
 
 def test_wrong_uses_are_said(folder: Path, sounds: Path, cache_folder: Path, tmp_path: Path):
