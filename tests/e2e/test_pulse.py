@@ -21,10 +21,12 @@ from tests.e2e.sound import Sound, align, sdr_db, song
 
 NET = "koretzky"
 SECONDS = 7.0
+#: Silence that is played first: a player that joins makes a server change its periods.
+LEAD_S = 4
 #: Steps in which the place of the first hop is looked for, in frames, and hops before the song.
 GRID = 128
 SILENT_HOPS = 300
-TAKES = 5
+TAKES = 8
 
 
 @pytest.fixture(scope="module", params=["pulse", "pipewire"])
@@ -87,7 +89,8 @@ def test_what_the_computer_plays_scores_like_the_file(
     name, running_server = server
     vocals, music = song(SECONDS)
     mixture = vocals + music
-    soundfile.write(tmp_path / "song.wav", mixture.T, 48000, subtype="FLOAT")
+    played = np.pad(mixture, ((0, 0), (LEAD_S * 48000, 0)))
+    soundfile.write(tmp_path / "song.wav", played.T, 48000, subtype="FLOAT")
     told = []
     for _ in range(TAKES):
         heard = take(name, running_server, tmp_path / "song.wav")
@@ -98,7 +101,7 @@ def test_what_the_computer_plays_scores_like_the_file(
         told.append(f"vocals {scores[0]:.3f} live, {scores[1]:.3f} file, shift {np.ptp(shift):.1f} frames")
         if abs(scores[0] - scores[1]) <= 0.1 and abs(scores[2] - scores[3]) <= 0.1:
             assert scores[0] > 4.0
-            print(f"{name}: {told[-1]}, agreement {sdr_db(file, live):.1f} dB")
+            print(f"{name}: {told}, agreement {sdr_db(file, live):.1f} dB")
             return
     # Null sinks run by the computer's clock: a machine that is busy with other things cuts the sound itself.
     pytest.fail(f"{name}: none of {TAKES} takes scores as the file does: {told}")
