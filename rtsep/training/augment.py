@@ -149,8 +149,12 @@ class Mixer:
             self._levels[id(clip)] = loud_level(clip)
         return self._levels[id(clip)]
 
+    def _stream_rate(self, rng: np.random.Generator) -> float:
+        """Rate in Hz of the stream that a sequence is a part of."""
+        return STREAM_RATE
+
     def _crop_frames(self, rng: np.random.Generator, low: float = 0.8, high: float = 1.25) -> int:
-        speed = rng.uniform(low, high) * CACHE_RATE / STREAM_RATE
+        speed = rng.uniform(low, high) * CACHE_RATE / self._stream_rate(rng)
         frames = fft.next_fast_len(int(self.length * speed), real=True)
         return frames + frames % 2
 

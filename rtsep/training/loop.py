@@ -361,6 +361,8 @@ def train(
     where = pick_device(device)
     runs.mkdir(parents=True, exist_ok=True)
     store = cache or runs.parent / "cache"
+    common: dict[str, Any] = {"data": data, "cache": store, "runs": runs, "device": where, "init": init}
+    common |= {"minutes": minutes, "resume": resume, "score_every": score_every, "quiet": quiet}
     if net in TASKS:
         from rtsep.training.trainer import train_task
 
@@ -368,35 +370,12 @@ def train(
             raise UsageError(f"{net}: --target and --preview are not for this net")
         kind = find(net)
         options = {"seed": seed, "steps": steps, "lr": lr, "split": split, "lookahead": lookahead}
-        return train_task(
-            kind,
-            configured(kind, settings, optimizer=optimizer, **options),
-            data=data,
-            cache=store,
-            runs=runs,
-            device=where,
-            minutes=minutes,
-            resume=resume,
-            init=init,
-            score_every=score_every,
-            quiet=quiet,
-        )
+        return train_task(kind, configured(kind, settings, optimizer=optimizer, **options), **common)
     if part == "stems":
         from rtsep.training.stems import StemsTask, train_stems
 
         given = {"seed": seed, "steps": steps, "lr": lr, "split": split, "lookahead": lookahead, "target": target}
-        return train_stems(
-            configured(StemsTask, settings, optimizer=optimizer, **given),
-            init=init,
-            data=data,
-            cache=store,
-            runs=runs,
-            device=where,
-            minutes=minutes,
-            resume=resume,
-            score_every=score_every,
-            quiet=quiet,
-        )
+        return train_stems(configured(StemsTask, settings, optimizer=optimizer, **given), **common)
     steps = steps or 6000
     if net != "koretzky":
         from rtsep.training.live import settings_of, sizes_of, train_live
@@ -405,18 +384,10 @@ def train(
             raise UsageError(f"{net}: --target is not for this net")
         return train_live(
             net,
-            data=data,
-            runs=runs,
-            minutes=minutes,
-            resume=resume,
-            init=init,
-            cache=store,
             preview=preview,
-            device=where,
             sizes=sizes_of(net, lookahead),
             config=settings_of(seed=seed, steps=steps, lr=lr, split=split, begun=init is not None),
-            score_every=score_every,
-            quiet=quiet,
+            **common,
         )
     if part == "detector":
         from rtsep.training.remember import MemoryConfig, train_detector

@@ -178,13 +178,9 @@ class StereoMixer(Mixer):
         )
         return v, a, top_v, top_a
 
-    def _crop_frames(self, rng: np.random.Generator, low: float = 0.8, high: float = 1.25) -> int:
-        """Samples at `CACHE_RATE` that make a sequence: half of all sound is placed in the bins as a stream at 48 kHz
-        has it.
-        """
-        speed = rng.uniform(low, high) * CACHE_RATE / rng.choice(RATES)
-        frames = fft.next_fast_len(int(self.length * speed), real=True)
-        return frames + frames % 2
+    def _stream_rate(self, rng: np.random.Generator) -> float:
+        """Half of all sound is placed in the bins as a stream at 48 kHz has it."""
+        return float(rng.choice(RATES))
 
     def _resampled(self, rng: np.random.Generator, sound: Floats) -> Complex:
         """Transform (2, bins) of a crop brought to `length` and equalized."""
