@@ -28,7 +28,7 @@ devices: $(VENV)/.run  ## list the sound devices and check the machine
 	@$(BIN)/rtsep devices; $(BIN)/rtsep doctor
 
 test: $(VENV)/.dev  ## run the tests (ARGS="tests/dsp -k ring" for some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+	@tools/run-tests $(BIN)/python $(ARGS)
 
 lint: $(VENV)/.dev  ## check style, format and types
 	@$(BIN)/ruff check .

@@ -10,6 +10,7 @@ between variants, so that nothing is ever chosen on the validation songs.
 from __future__ import annotations
 
 import fnmatch
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def decode(path: Path, cache: Path, root: Path) -> NDArray[np.int16]:
         if sound.shape[1] > 1 and np.abs(left - right).max() > 1e-3:
             rows.append(0.5 * (left - right))
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part.npy")
+        part = target.with_suffix(f".{os.getpid()}.part.npy")  # another training may decode it, too
         np.save(part, np.clip(np.rint(np.stack(rows) * CACHE_SCALE), -32768, 32767).astype(np.int16))
         part.replace(target)
     return np.load(target, mmap_mode="r")

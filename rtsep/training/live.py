@@ -23,6 +23,7 @@ from rtsep.training.data import Corpus, load
 from rtsep.training.evaluate import WINDOW, resynthesize, spectra
 from rtsep.training.nets.koretzky import CONTEXT
 from rtsep.training.nets.live import BINS, GRID, Live, LiveConfig
+from rtsep.training.precision import mixed
 from rtsep.training.schedule import follow, noted, rate
 from rtsep.training.songs import Song, songs
 from rtsep.training.stereo import Floats, StereoMixer, fields
@@ -84,7 +85,7 @@ class LiveRun:
         self.optimizer.zero_grad(set_to_none=True)
         for at in range(0, n, size):
             some = {k: v[at : at + size] for k, v in batch.items()}
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with mixed(self.device):
                 features = self.model.features(some["field"], warm[at : at + size])
                 logits, end = self.model.masks(features, start[at : at + size])
             ends.append(end.detach().float())
@@ -145,7 +146,7 @@ def separate(model: Live, mixture: Floats, autocast: bool = True) -> Floats:
     field, unused = np.empty((len(seen), 4, BINS), np.float32), np.empty((len(seen), 2, BINS), np.float32)
     fields(seen, seen, field, unused)
     device = next(model.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+    with mixed(device, autocast):
         mask = model.infer(torch.from_numpy(field).to(device))[ahead:].cpu().numpy()
     pair = pair[: len(mask)]
     mask = np.concatenate([mask, np.repeat(mask[..., -1:], WINDOW // 2 + 1 - BINS, axis=-1)], axis=-1)

@@ -26,6 +26,7 @@ from rtsep.training.data import load
 from rtsep.training.evaluate import score, summarize
 from rtsep.training.folded import first_net
 from rtsep.training.nets.koretzky import CONTEXT, Koretzky, NetConfig
+from rtsep.training.precision import mixed
 from rtsep.training.schedule import noted
 from rtsep.training.songs import songs
 from rtsep.training.tasks import TASKS, configured, find
@@ -144,7 +145,7 @@ class Run:
                 if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
                     module.eval()
         relative = self.model.level.relative(batch["magnitude"], batch["start"])
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed(self.device):
             logits = net(self.model.level.features(relative))
         loss, report = self._loss(now, logits.float(), batch, relative)
         self.optimizer.zero_grad(set_to_none=True)

@@ -30,6 +30,7 @@ from rtsep.training.folded import first_net
 from rtsep.training.long import LongMixer
 from rtsep.training.nets.detector import BANDS, FLOOR, Detector
 from rtsep.training.nets.koretzky import Koretzky
+from rtsep.training.precision import mixed
 from rtsep.training.schedule import follow, rate
 
 Heard = dict[str, NDArray[Any]]
@@ -72,7 +73,7 @@ def hear(model: Koretzky, mixer: Mixer, index: int) -> Heard:
     rows = []
     for magnitude, start in zip(batch.magnitude, batch.start, strict=True):
         relative = model.level.relative(torch.from_numpy(magnitude)[None], torch.from_numpy(start)[None])
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed(torch.device("cpu")):
             rows.append(model.senses(relative)[1][0].half().numpy())
     return {"seen": np.stack(rows), "vad": batch.vad.astype(np.uint8), "weight": batch.vad_weight.astype(np.uint8)}
 
@@ -83,7 +84,7 @@ def look_at(model: Koretzky, mixer: Mixer, size: int, sequences: int = 8) -> Ten
     batch = mixer.batch(0)
     rows = []
     for magnitude in batch.magnitude[:sequences]:
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed(torch.device("cpu")):
             features = model.level(torch.from_numpy(magnitude)[None])
             rows.append(model.mask_net.hidden(model.mask_net.maps(features))[0].float())
     return components(torch.cat(rows), size)
@@ -168,7 +169,7 @@ class Lesson:
         some = {k: torch.from_numpy(np.stack([heard[i][k][j] for i, j in drawn])).float() for k in heard[0]}
         self.start = start = self.detector.settled(self.silence, self.start, 1)
         self.detector.train()
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed(torch.device("cpu")):
             logits = self.detector(self._distrust(some["seen"]), start).float()
         weight = config.unheard + (1 - config.unheard) * some["weight"]
         weight = weight * (1 + (config.voiced_weight - 1) * some["vad"])

@@ -25,6 +25,7 @@ from rtsep.training.evaluate import BINS, resynthesize, spectra, widen
 from rtsep.training.folded import first_net
 from rtsep.training.nets.koretzky import CONTEXT, Koretzky, NetConfig
 from rtsep.training.nets.stems import NAMES, StemHead
+from rtsep.training.precision import mixed
 from rtsep.training.stems_mixer import StemMixer, StemSong, drum_loops, stem_songs
 from rtsep.training.trainer import Run, Settings, Task, train_task
 
@@ -122,7 +123,7 @@ class StemsTask(Task):
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         magnitude, count = batch["magnitude"], self.settings.frames
         trunk = self.trunk.to(magnitude.device)
-        with torch.autocast(magnitude.device.type, torch.bfloat16):
+        with mixed(magnitude.device):
             with torch.no_grad():
                 relative = trunk.level.relative(magnitude, batch["start"])
                 features = trunk.level.features(relative)

@@ -15,6 +15,8 @@ from benchmarks._page import Page, Table, show
 from rtsep.separators.registry import create
 from tests.conftest import need
 
+pytestmark = pytest.mark.realtime
+
 onnxruntime = pytest.importorskip("onnxruntime")
 
 

@@ -13,6 +13,8 @@ pytest.importorskip("samplerate")
 
 from benchmarks import robustness
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture(scope="module")
 def found() -> list[Song]:

@@ -19,6 +19,8 @@ from rtsep.cli.play import Stop, play
 from rtsep.cli.views import JsonLines, Lines, View, view_for
 from rtsep.errors import DeviceError
 
+pytestmark = pytest.mark.realtime
+
 #: Sound without a device, and without a net.
 QUIET_PLACE = ("--input", "test:sine", "--output", "null", "--separator", "midside")
 

@@ -23,6 +23,8 @@ from tests.e2e.programs import ROOT, running, wait_for
 from tests.e2e.servers import Server, environment, pulse_server
 from tests.faults import Faulty
 
+pytestmark = pytest.mark.realtime
+
 LIVE = ("--input", "test:noise", "--output", "null", "--separator", "midside")
 STEMS = ("mixture", "vocals", "accompaniment")
 

@@ -19,6 +19,8 @@ from tests.e2e.programs import running, wait_for
 from tests.e2e.servers import JackServer, environment, jack_server
 from tests.e2e.sound import Sound, sdr_db, song
 
+pytestmark = pytest.mark.realtime
+
 INS, OUTS = ["rtsep:in_1", "rtsep:in_2"], ["rtsep:out_1", "rtsep:out_2"]
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pytest
 
 from tests.e2e.jack_probe import Probe
 from tests.e2e.programs import running
 from tests.e2e.servers import environment, jack_server, pulse_server
 from tests.e2e.sound import align, sdr_db, song
 from tests.e2e.test_pulse import recording
+
+pytestmark = pytest.mark.realtime
 
 TAKES = 3
 

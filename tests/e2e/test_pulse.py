@@ -19,6 +19,8 @@ from tests.e2e.programs import running, wait_for
 from tests.e2e.servers import Server, pipewire_session, pulse_server
 from tests.e2e.sound import Sound, align, sdr_db, song
 
+pytestmark = pytest.mark.realtime
+
 NET = "koretzky"
 SECONDS = 7.0
 #: Silence that is played first: a player that joins makes a server change its periods.

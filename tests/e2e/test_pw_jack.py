@@ -11,6 +11,8 @@ import pytest
 
 from tests.e2e.servers import pipewire_session
 
+pytestmark = pytest.mark.realtime
+
 PROGRAM = """
 import json, sys, time
 from rtsep.dsp.ring import Ring

@@ -26,7 +26,7 @@ ALONE = "RTSEP_SOAK_ALONE"
 GROWTH_MB = 1.0
 RATE, BLOCK = 48000, 1024
 
-pytestmark = pytest.mark.timeout(1800 if SOAK else 120)
+pytestmark = [pytest.mark.realtime, pytest.mark.timeout(1800 if SOAK else 120)]
 
 
 def in_a_process_of_its_own(test: Callable[..., None]) -> Callable[..., None]:

@@ -16,6 +16,8 @@ from rtsep.separators.registry import create
 from tests.engine.hosts import ArrayDriver, run
 from tests.faults import Faulty, FaultyInC
 
+pytestmark = pytest.mark.realtime
+
 both_paths = pytest.mark.parametrize("kind", [Faulty, FaultyInC])
 
 

@@ -23,6 +23,8 @@ from tests.engine.hosts import ArrayDriver
 from tests.faults import Faulty
 from tests.separators import tiny
 
+pytestmark = pytest.mark.realtime
+
 
 @njit
 def masks_while_locked(words, microseconds):  # type: ignore[no-untyped-def]

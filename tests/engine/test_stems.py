@@ -29,6 +29,8 @@ from tests.engine.hosts import ArrayDriver, run
 from tests.engine.test_stream import noise, snr_db
 from tests.faults import Faulty, FaultyInC
 
+pytestmark = pytest.mark.realtime
+
 INF = float("inf")
 KINDS = pytest.mark.parametrize("mask_kind", ["channels", "mid_side", "complex"])
 

@@ -19,6 +19,8 @@ from rtsep.separators.registry import create
 from rtsep.spec import StreamSpec
 from tests.faults import Faulty
 
+pytestmark = pytest.mark.realtime
+
 
 def test_it_rests_once_a_tenth_of_a_second_of_masks_is_late():
     watch = StepDown()

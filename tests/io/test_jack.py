@@ -20,6 +20,8 @@ from rtsep.io.tick import OVERRUNS, TICKS, UNDERRUNS, StreamContext
 from tests.e2e.jack_probe import EmptyClient, Probe
 from tests.e2e.servers import JackServer, jack_server
 
+pytestmark = pytest.mark.realtime
+
 PORTS = [
     "system:capture_1",
     "system:capture_2",

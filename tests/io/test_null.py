@@ -13,6 +13,8 @@ from rtsep.io import tick as t
 from rtsep.io.clock import Semaphore
 from rtsep.io.null import FreeDriver, NullDriver
 
+pytestmark = pytest.mark.realtime
+
 
 def context(capacity: int = 8192, sink: Ring | None = None) -> tuple[t.StreamContext, Ring]:
     output = Ring(capacity, 2)

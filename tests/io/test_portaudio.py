@@ -24,6 +24,8 @@ from rtsep.io.tick import TICKS, StreamContext
 from tests.conftest import need
 from tests.e2e.servers import PulseServer, environment, jack_server, pulse_server
 
+pytestmark = pytest.mark.realtime
+
 RATE, TONE_HZ = 48000, 1000
 CYCLE = RATE // TONE_HZ
 

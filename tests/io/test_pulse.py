@@ -17,6 +17,8 @@ from rtsep.io.clock import Semaphore
 from tests.conftest import need
 from tests.e2e.servers import Server, environment, pipewire_session, pulse_server
 
+pytestmark = pytest.mark.realtime
+
 try:
     import pulsectl
 except (ImportError, OSError):

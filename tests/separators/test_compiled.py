@@ -24,6 +24,8 @@ from tests.separators import tiny
 from tests.separators.test_models import MODELS
 from tests.separators.test_models import NAMES as SHIPPED
 
+pytestmark = pytest.mark.realtime
+
 NETS = ["tiny", "turns", "stereo", "stems", *SHIPPED]
 
 

@@ -19,6 +19,7 @@ from rtsep.training.evaluate import score, separate, summarize
 from rtsep.training.export import Made
 from rtsep.training.nets.acapella import BINS, FIELD, QUIET, Acapella, AcapellaV2, Encoder, Past
 from rtsep.training.nets.koretzky import FEATURE_MEAN, FEATURE_SCALE
+from rtsep.training.precision import mixed
 from rtsep.training.songs import songs
 from rtsep.training.stereo import StereoMixer
 from rtsep.training.trainer import Settings, Task
@@ -66,7 +67,7 @@ class AcapellaTask(Task):
         over = net.over(x, batch["start"])
         late, gain = over[:, CONTEXT - 1 :], x[:, CONTEXT - 1 :]
         target = torch.log1p(late / (gain + 1e-12) * batch["voice"])
-        with torch.autocast(over.device.type, torch.bfloat16):
+        with mixed(over.device):
             found = net(over)[:, CONTEXT - 1 :].float()
         error = (found - target).square().mean(1)
         return (error * batch["bins"]).sum() / batch["bins"].sum()
@@ -141,7 +142,7 @@ class AcapellaV2Task(Task):
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """Logarithm of the energy of what is wrong in the sound, and a squared error to the best mask."""
         context = self.settings.context
-        with torch.autocast(batch["field"].device.type, torch.bfloat16):
+        with mixed(batch["field"].device):
             logits = model(batch["field"])[:, context:].float()
         return losses.field_mask(logits, batch["field"][:, context:], batch["cross"], batch["voice"], batch["bins"])
 

@@ -19,6 +19,7 @@ from rtsep.training.data import load
 from rtsep.training.evaluate import score, separate, summarize
 from rtsep.training.export import Made
 from rtsep.training.nets.deep_karaoke import BANDS, BINS, FRAMES, MEAN, SPREAD, UNIT, DeepKaraoke
+from rtsep.training.precision import mixed
 from rtsep.training.songs import songs
 from rtsep.training.trainer import Settings, Task
 
@@ -76,7 +77,7 @@ class DeepKaraokeTask(Task):
         target = (batch["more"] @ net.bands > 0).float()
         some = slice(int(batch["first"]), None, self.settings.every)
         x, target = (a.unfold(1, FRAMES, 1)[:, some].transpose(2, 3) for a in (x, target))
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with mixed(x.device):
             logits = net.logits(x).float()
         weight = x.square() * (batch["bins"] @ net.bands > 0.5).float()[:, None, None]
         error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")

@@ -16,6 +16,7 @@ from rtsep.evaluation.scores import sdr, sdr_gain
 from rtsep.training.evaluate import separate
 from rtsep.training.mir1k import SINGERS, Floats, Mir1kMixer, dev_songs, pairs
 from rtsep.training.nets.narrow import BINS, NarrowNet, discriminative, masking
+from rtsep.training.precision import mixed
 from rtsep.training.trainer import Settings, Task
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Mir1kTask(Task):
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         s: Mir1kSettings = self.settings
-        with torch.autocast(batch["magnitude"].device.type, torch.bfloat16):
+        with mixed(batch["magnitude"].device):
             voice, music = (y.float() for y in model(batch["magnitude"], batch["start"]))
         assert isinstance(model, NarrowNet)
         begin = model.frames - 1 - s.lookahead
