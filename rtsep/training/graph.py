@@ -24,6 +24,10 @@ from rtsep.training.nets.koretzky import (
     LEAK,
     LEAST,
     SILENCE,
+    VOICE_DOUBT,
+    VOICE_FLOOR,
+    VOICE_FORGET,
+    VOICE_RANGE,
     FrameNet,
     Koretzky,
     tilt,
@@ -203,6 +207,20 @@ def _heard(graph: Graph, net: Detector, of_vad: str, of_mask: str, relative: str
     return linear(graph, "memory_next", net.out.weight, net.out.bias, "memory_logits")
 
 
+def _doubt(graph: Graph, magnitude: str, mask: str) -> str:
+    """`nets.koretzky.doubt` of a frame, (1, 1), with the loudest so far as memory."""
+    voice = graph.add("Mul", [magnitude, mask], "heard")
+    energy = graph.add("ReduceSumSquare", [voice], "heard_energy", axes=[1], keepdims=1)
+    energy = graph.add("Log", [graph.add("Add", [energy, graph.number(VOICE_FLOOR)], "heard_floored")], "heard_log")
+    past = graph.add("Sub", ["loudest", graph.number(VOICE_FORGET)], "loudest_past")
+    graph.add("Max", [energy, past], "loudest_next")
+    below = graph.add("Sub", [energy, "loudest_next"], "under_loudest")
+    below = graph.add(
+        "Min", [graph.add("Add", [below, graph.number(VOICE_RANGE)], "too_soft"), graph.number(0.0)], "soft"
+    )
+    return graph.add("Mul", [below, graph.number(VOICE_DOUBT)], "doubt")
+
+
 def _silence(graph: Graph, everything: list[Memory]) -> str:
     """What all layers give in silence, (1, S); the past frames of a layer are alike then and lie in the file once, or
     it would be larger than 4 MB.
@@ -230,6 +248,7 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     of_mask, of_vad = memories(model.mask_net, "mask"), memories(model.vad_net, "vad")
     everything = [level, recent, *of_mask, *of_vad]
     everything.append(Memory("opinion", np.full((1, 1, 1), model.silence_logit(), np.float32)))
+    everything.append(Memory("loudest", np.full((1, 1, 1), np.log(VOICE_FLOOR), np.float32)))
     if model.detector is not None:
         everything.append(Memory("memory", model.detector.settled(model.silent()).numpy()[None, None]))
     if model.stems is not None:
@@ -245,7 +264,8 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     )
     # A damaged frame must not stay in the state: NaN counts as silence, infinity as very loud.
     clean = graph.add("Where", [graph.add("IsNaN", ["magnitude"], "is_nan"), graph.number(0.0), "magnitude"], "clean")
-    x = graph.add("Mul", [graph.add("Min", [clean, graph.number(1e6)], "bounded"), "tilt"], "tilted")
+    bounded = graph.add("Min", [clean, graph.number(1e6)], "bounded")
+    x = graph.add("Mul", [bounded, "tilt"], "tilted")
     graph.constant("tilt", tilt().numpy()[None])
     mean = graph.add("ReduceMean", [x], "mean", axes=[1], keepdims=1)
     fresh = graph.add("Concat", [mean, graph.constant("one", np.ones((1, 1), np.float32))], "fresh", axis=1)
@@ -283,7 +303,7 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
         more = graph.add("Sub", [heard, logit], "memory_adds")
         share = graph.constant("memory_share", np.array([[config.vad_share]], np.float32))
         logit = graph.add("Add", [logit, graph.add("Mul", [more, share], "memory_part")], "vad_logit")
-    graph.add("Sigmoid", [logit], "vad")
+    graph.add("Sigmoid", [graph.add("Add", [logit, _doubt(graph, bounded, voice)], "vad_sure")], "vad")
     after = graph.add("Concat", [m.name + "_next" for m in everything], "state_after", axis=1)
     graph.add("Sub", [after, silence], "state_out")
 

@@ -12,7 +12,7 @@ pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
 from rtsep.training.export import deviation  # noqa: E402
 from rtsep.training.graph import streaming_graph  # noqa: E402
-from rtsep.training.nets.koretzky import BINS, CONTEXT, SILENCE, Koretzky, Level, NetConfig  # noqa: E402
+from rtsep.training.nets.koretzky import BINS, CONTEXT, SILENCE, Koretzky, Level, NetConfig, doubt  # noqa: E402
 
 REMEMBERING = NetConfig(
     channels=(3, 4, 5, 6), dense=20, vad_channels=(2, 3, 2, 3), vad_dense=8, vad_memory=7, vad_look=5
@@ -91,6 +91,20 @@ def test_a_magnitude_is_the_share_of_the_mixture():
     relative = torch.rand(1, 30, BINS) + 0.1
     share = torch.linspace(-0.5, 1.5, BINS)
     assert torch.allclose(model.masks(share * relative, relative), share.clamp(0, 1).expand(1, 30, BINS), atol=1e-6)
+
+
+def test_what_is_far_softer_than_the_voice_was_is_doubted():
+    voice = torch.ones(2700, BINS)
+    voice[100:200] *= 10 ** (-12 / 20)
+    voice[200:300] *= 10 ** (-40 / 20)
+    voice[300:] *= 10 ** (-23 / 20)
+    found = doubt(voice)
+    assert torch.all(found[:200] == 0)  # 12 dB softer is singing
+    assert float(found[250]) == pytest.approx(-0.05 * (4 * np.log(10) - 3), abs=0.02)
+    assert float(found[300]) < 0
+    assert float(found[-1]) == 0  # after 28 s
+    assert torch.allclose(doubt(voice * 30), found, atol=1e-6)  # whatever the level
+    assert torch.all(doubt(torch.zeros(9, BINS)) == 0)
 
 
 def test_level_forgets_the_gain():

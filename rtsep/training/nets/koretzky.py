@@ -38,6 +38,10 @@ FEATURE_MEAN, FEATURE_SCALE = (
 )  # of log1p magnitudes over the training data: features are near zero mean, unit variance
 LEAST = 0.1  # of a magnitude over the level where a magnitude of the vocals is divided by it
 SILENCE = -FEATURE_MEAN / FEATURE_SCALE  # the feature of digital silence
+# A voice that goes on is not 13 dB (3 nepers of energy) softer than it was in the last half minute: below that
+# the logit of voice loses 0.05 a neper. What was loudest is forgotten by 1 dB in 3 s.
+VOICE_RANGE, VOICE_DOUBT, VOICE_FORGET = 3.0, 0.05, 8.9e-4
+VOICE_FLOOR = 1e-9  # energy of nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,14 @@ class FrameNet(nn.Module):
         return self.out(self.drop_dense(self.hidden(self.maps(features))))
 
 
+def doubt(voice: Tensor) -> Tensor:
+    """What magnitudes of a stream's vocals (T, F) add to the logits of voice (T,): 0 where they are loud, else less."""
+    energy = (voice.double().square().sum(-1) + VOICE_FLOOR).log()
+    risen = VOICE_FORGET * torch.arange(len(energy), device=energy.device)
+    loudest = (energy + risen).cummax(0).values - risen
+    return VOICE_DOUBT * (energy - loudest + VOICE_RANGE).clamp_max(0).to(voice)
+
+
 class Koretzky(nn.Module):
     """Voice detector and mask net behind one level normalisation; perhaps a head that divides the accompaniment."""
 
@@ -252,8 +264,9 @@ class Koretzky(nn.Module):
     def infer(self, magnitude: Tensor) -> tuple[Tensor, Tensor]:
         """Mask (T, F) and voice probability (T,) of one whole stream of magnitudes (T, F)."""
         mask, vad = self(magnitude[None], pad=True)
-        mask = self.masks(mask, self.level.relative(magnitude[None]))
-        return mask[0], torch.sigmoid(vad[0] if self.detector is not None else self.smooth(vad[0]))
+        mask = self.masks(mask, self.level.relative(magnitude[None]))[0]
+        logit = vad[0] if self.detector is not None else self.smooth(vad[0])
+        return mask, torch.sigmoid(logit + doubt(magnitude * mask))
 
     @torch.no_grad()
     def infer_shares(self, magnitude: Tensor) -> Tensor:
