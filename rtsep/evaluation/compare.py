@@ -177,7 +177,9 @@ def _excerpts(
     lead = min(begin, int(LEAD_SECONDS * rate))
     heard = np.ascontiguousarray(mixture[:, begin - lead : begin + length])
     cut = slice(begin, begin + length)
-    vocals = {method.label: separate(method.make(device), heard, rate, method.hop)[:, lead:] for method in methods}
+    vocals = {
+        method.label: separate(method.make(device), heard, rate, method.hop)["vocals"][:, lead:] for method in methods
+    }
     music = {label: mixture[:, cut] - sound for label, sound in vocals.items()}
     for part, sounds in (("vocals", vocals), ("accompaniment", music)):
         if part in parts:

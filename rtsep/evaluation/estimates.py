@@ -7,7 +7,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from rtsep.engine.offline import split
+from rtsep.engine.offline import split_stems
 from rtsep.engine.stream import engine_rate
 from rtsep.errors import RtsepError
 from rtsep.evaluation.methods import Method
@@ -25,10 +25,13 @@ class Probe(Separator):
     inner : Separator
     stretch : (float, float), optional
         Begin and end in seconds; `masks` then holds the first channel's for it (of a complex mask, its modulus).
+    stems : bool
+        Ask it for its stems, too.
     """
 
-    def __init__(self, inner: Separator, stretch: tuple[float, float] | None = None) -> None:
+    def __init__(self, inner: Separator, stretch: tuple[float, float] | None = None, stems: bool = False) -> None:
         super().__init__()
+        self.stems = inner.stems if stems else ()
         self.name, self.summary = inner.name, inner.summary
         self.params = inner.params
         self.durations_ns: list[int] = []
@@ -68,8 +71,8 @@ class Probe(Separator):
         self._inner.reset()
 
 
-def separate(separator: Separator, mixture: Sound, samplerate: int, hop: int) -> Sound:
-    """Vocals of a mixture (channels, frames) through the live chain, aligned with it.
+def separate(separator: Separator, mixture: Sound, samplerate: int, hop: int) -> dict[str, Sound]:
+    """Vocals, and stems if it tells any apart, of a mixture (channels, frames) through the live chain, aligned with it.
 
     At the mixture's rate, or the nearest that the separator was made for.
 
@@ -81,29 +84,33 @@ def separate(separator: Separator, mixture: Sound, samplerate: int, hop: int) ->
     rate = engine_rate(samplerate, separator)
     sound = resampled(mixture, samplerate, rate)
     try:
-        vocals, _ = split(separator, sound, rate, hop)
+        parts = split_stems(separator, sound, rate, hop)
     except RtsepError:
         raise
     except Exception as error:
         raise RtsepError(f"separator {separator.name} failed: {type(error).__name__}: {error}") from error
-    if not np.isfinite(vocals).all():
+    if not all(np.isfinite(sound).all() for sound in parts.values()):
         raise RtsepError(f"separator {separator.name} gave values that are not finite")
-    back = resampled(vocals, rate, samplerate)
+    return {name: _as_long(resampled(parts[name], rate, samplerate), mixture) for name in ("vocals", *separator.parts)}
+
+
+def _as_long(sound: Sound, mixture: Sound) -> Sound:
+    """Sound (channels, frames) with as many frames as the mixture: two conversions may round the length."""
     out = np.zeros_like(mixture)
-    frames = min(out.shape[1], back.shape[1])  # two conversions may round the length
-    out[:, :frames] = back[:, :frames]
+    frames = min(out.shape[1], sound.shape[1])
+    out[:, :frames] = sound[:, :frames]
     return out
 
 
 def estimate(
     method: Method, song: Song, device: str, stretch: tuple[float, float] | None = None
-) -> tuple[Sound, Sound, Probe | None]:
-    """Vocals and accompaniment of a song by a method; the floor gives the mixture for both.
+) -> tuple[dict[str, Sound], Probe | None]:
+    """Vocals and accompaniment of a song by a method, and stems if both know them; the floor gives the mixture for all.
 
     With `stretch`, in seconds, its masks are kept in the probe.
     """
     if method.kind == "floor":
-        return song.mixture, song.mixture, None
+        return dict.fromkeys(("vocals", "accompaniment", *song.stems), song.mixture), None
     if method.kind == "ceiling":
         oracle = Oracle(method.source, song.vocals, song.accompaniment, method.rates)
         rate = engine_rate(song.samplerate, oracle)
@@ -111,6 +118,6 @@ def estimate(
         separator: Separator = oracle
     else:
         separator = method.make(device)
-    probe = Probe(separator, stretch)
-    vocals = separate(probe, song.mixture, song.samplerate, method.hop)
-    return vocals, song.mixture - vocals, probe
+    probe = Probe(separator, stretch, stems=bool(song.stems))
+    found = separate(probe, song.mixture, song.samplerate, method.hop)
+    return {**found, "accompaniment": song.mixture - found["vocals"]}, probe

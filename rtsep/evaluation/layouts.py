@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rtsep.errors import UsageError, nearest
 from rtsep.io.reader import SUFFIXES
+from rtsep.separators.base import OTHER, STEMS
 
 #: What each layout wants to find in the folder.
 LAYOUTS: dict[str, str] = {
@@ -23,7 +24,7 @@ LAYOUTS: dict[str, str] = {
     "pack": "paired/ or paired16k/ with folders of songs, each with vocals.* and accompaniment.*",
 }
 SPLITS = ("test", "dev", "train", "all")
-_BAND = ("drums", "bass", "other")
+_BAND = (*STEMS, OTHER)
 _MIR1K_TRAINING = ("abjones", "amy")
 #: Streams of a .stem.mp4 file.
 _STREAMS = {"mixture": 0, "drums": 1, "bass": 2, "other": 3, "vocals": 4}
@@ -58,6 +59,8 @@ class SongFiles:
         Path within the data set, unique in it.
     vocals, accompaniment : tuple of Part
         Their sums are the parts.
+    stems : tuple of str
+        What the sources of the accompaniment are, where the layout has them apart.
     mixture : Part, optional
         As stored; vocals + accompaniment where there is none.
     fault : str
@@ -69,6 +72,7 @@ class SongFiles:
     accompaniment: tuple[Part, ...]
     mixture: Part | None = None
     fault: str = ""
+    stems: tuple[str, ...] = ()
 
 
 def find_songs(
@@ -170,7 +174,8 @@ def _song(name: str, folder: Path, mixture: Path | None, band: Sequence[str]) ->
     fault = f"{', '.join(missing)} missing in {folder}; found {_contents(folder)}" if missing else ""
     music = tuple(Part(path) for stem in band if (path := files[stem]) is not None)
     voice = tuple(Part(path) for path in (files["vocals"],) if path is not None)
-    return SongFiles(name, voice, music, Part(mixture) if mixture else None, fault)
+    stems = _BAND if band == _BAND and not missing else ()
+    return SongFiles(name, voice, music, Part(mixture) if mixture else None, fault, stems)
 
 
 def _folder(root: Path) -> list[tuple[str, SongFiles]]:
@@ -202,7 +207,9 @@ def _musdb18(root: Path) -> list[tuple[str, SongFiles]]:
         parts = {stem: Part(path, stream=number) for stem, number in _STREAMS.items()}
         name = path.relative_to(root).as_posix().removesuffix(".stem.mp4")
         band = tuple(parts[stem] for stem in _BAND)
-        found.append((_split_name(path, root), SongFiles(name, (parts["vocals"],), band, parts["mixture"])))
+        found.append(
+            (_split_name(path, root), SongFiles(name, (parts["vocals"],), band, parts["mixture"], stems=_BAND))
+        )
     for folder in _folders(root):
         if any(_sound(folder, stem) for stem in _BAND) and not _sound(folder, "accompaniment"):
             song = _song(_name(folder, root), folder, _sound(folder, "mixture"), _BAND)

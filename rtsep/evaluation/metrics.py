@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from rtsep.evaluation.sound import Song, Sound, is_silent
 
 Scores = dict[str, float | None]
 TARGETS = ("vocals", "accompaniment")
+#: A true part and its estimate.
+Pair = tuple[Sound, Sound]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +138,8 @@ def bss_v4(references: NDArray[np.float64], estimates: NDArray[np.float64], samp
         return np.array([np.nanmedian(values, axis=1) for values in result[:4]])
 
 
-def score(names: Iterable[str], song: Song, vocals: Sound, accompaniment: Sound) -> dict[str, Scores]:
-    """All figures of one song for one pair of estimates.
+def score(names: Iterable[str], song: Song, vocals: Sound, accompaniment: Sound, **stems: Sound) -> dict[str, Scores]:
+    """All figures of one song for one set of estimates.
 
     Parameters
     ----------
@@ -147,26 +149,40 @@ def score(names: Iterable[str], song: Song, vocals: Sound, accompaniment: Sound)
         With its true parts.
     vocals, accompaniment : ndarray of float32, shape (channels, frames)
         The estimates.
+    **stems : ndarray of float32, shape (channels, frames)
+        Estimates of the accompaniment's stems. BSS Eval knows them beside the vocals.
 
     Returns
     -------
     dict
-        For each of `TARGETS` the figures in dB by column; None where a figure is not defined (a silent estimate).
+        For each of `TARGETS`, and each stem that is not silent, the figures in dB by column; None where a figure is
+        not defined (a silent estimate).
     """
-    names = set(names)
-    truth = [song.vocals, song.accompaniment]
-    silent = [is_silent(estimate, song.mixture) for estimate in (vocals, accompaniment)]
+    names, voice = set(names), (song.vocals, vocals)
+    rows = _score(names, song, {"vocals": voice, "accompaniment": (song.accompaniment, accompaniment)})
+    known = {stem: (truth, stems[stem]) for stem, truth in song.stems.items() if stem in stems}
+    known = {stem: pair for stem, pair in known.items() if not is_silent(pair[0], song.mixture)}
+    if known:
+        beside = _score(names, song, {"vocals": voice, **known})
+        rows |= {stem: beside[stem] for stem in known}
+    return rows
+
+
+def _score(names: Collection[str], song: Song, pairs: Mapping[str, Pair]) -> dict[str, Scores]:
+    """Figures of parts that make up the song together, by part."""
+    truth = [pair[0] for pair in pairs.values()]
+    silent = [is_silent(estimate, song.mixture) for _, estimate in pairs.values()]
     # A silent estimate has no BSS figures, and the library refuses it: the truth stands in for it, unseen.
-    filled = [true if quiet else e for true, e, quiet in zip(truth, (vocals, accompaniment), silent, strict=True)]
+    filled = [true if quiet else e for (true, e), quiet in zip(pairs.values(), silent, strict=True)]
     rows: dict[str, Scores] = {}
-    for target, reference, estimate, quiet in zip(TARGETS, truth, (vocals, accompaniment), silent, strict=True):
+    for (target, (reference, estimate)), quiet in zip(pairs.items(), silent, strict=True):
         rows[target] = {}
         if "usdr" in names:
             value = sdr(reference, estimate)
             rows[target] |= {"uSDR": value, "uSDR gain": value - sdr(reference, song.mixture)}
         if "si-sdr" in names:
             rows[target]["SI-SDR"] = None if quiet else si_sdr(reference, estimate)
-    if names & {"v3", "mir1k"}:
+    if {"v3", "mir1k"} & set(names):
         mono = [np.stack([s.mean(0, dtype=np.float64) for s in sounds]) for sounds in (truth, filled)]
         _bss(rows, METRICS["v3"].columns, lambda: bss_v3(mono[0], mono[1]), silent)
     if "v4" in names:
@@ -178,10 +194,10 @@ def score(names: Iterable[str], song: Song, vocals: Sound, accompaniment: Sound)
 def _bss(rows: dict[str, Scores], columns: Sequence[str], compute: Any, silent: Sequence[bool]) -> None:
     """Add figures of shape (columns, targets) to the rows of the targets that are not silent."""
     values = compute()
-    for number, target in enumerate(TARGETS):
+    for number, row in enumerate(rows.values()):
         for column, of_targets in zip(columns, values, strict=True):
             value = float(of_targets[number])
-            rows[target][column] = None if silent[number] or not math.isfinite(value) else value
+            row[column] = None if silent[number] or not math.isfinite(value) else value
 
 
 def add_mir1k(scores: dict[str, Scores], floor: dict[str, Scores], keep_v3: bool) -> None:

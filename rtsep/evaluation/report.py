@@ -35,7 +35,7 @@ def write(results: Results, work: Sequence[Job], out: Path) -> None:
                 pictures.append((f"{job.files.name}: mixture, mask, estimate and truth, {method['label']}", path))
     parts = {
         "subtitle": escape(tables.heading(results)),
-        "tables": "\n".join(_table(results, target) for target in TARGETS),
+        "tables": "\n".join(_table(results, target) for target in tables.targets(results)),
         "columns": "\n".join(
             f"<dt>{escape(', '.join(metric['columns']))}</dt><dd>{escape(metric['what'])}.</dd>"
             for metric in results["metrics"].values()
@@ -80,6 +80,8 @@ def _table(results: Results, target: str) -> str:
     for method in results["methods"]:
         label = method["label"]
         row = results["summary"][label][target]
+        if not tables.known(results, label, target):
+            continue
         cells = []
         for name in names:
             text = tables.figure(row[name], name == "uSDR gain")

@@ -106,8 +106,8 @@ def _score(job: Job, song: Song, keys: dict[str, str], kept: dict[str, Any]) -> 
             continue
         entry: dict[str, Any] = {"key": keys[method.label]}
         try:
-            vocals, music, probe = estimate(method, song, job.device, stretch)
-            scores = metrics.score(job.metrics, song, vocals, music)
+            parts, probe = estimate(method, song, job.device, stretch)
+            scores = metrics.score(job.metrics, song, **parts)
             if "mir1k" in job.metrics:
                 if method.kind == "floor":
                     entry["v3"] = floor = {target: dict(row) for target, row in scores.items()}
@@ -116,9 +116,9 @@ def _score(job: Job, song: Song, keys: dict[str, str], kept: dict[str, Any]) -> 
             if probe is not None and method.kind == "separator":
                 entry |= _facts(probe)
                 if job.picture and not method.sweep:
-                    _draw(job, method.label, song, vocals, excerpt, probe)
+                    _draw(job, method.label, song, parts["vocals"], excerpt, probe)
             if job.audio:
-                _keep_sound(job, song, method.label, vocals, music, excerpt)
+                _keep_sound(job, song, method.label, parts["vocals"], parts["accompaniment"], excerpt)
         except RtsepError as error:
             entry = {"key": "", "fault": str(error)}
         found[method.label] = entry

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +27,14 @@ SILENT_DB = -100.0
 
 @dataclass(frozen=True, slots=True)
 class Song:
-    """A song with its true parts, each of shape (channels, frames)."""
+    """A song with its true parts, each of shape (channels, frames); stems of the accompaniment where they are known."""
 
     name: str
     samplerate: int
     mixture: Sound
     vocals: Sound
     accompaniment: Sound
+    stems: Mapping[str, Sound] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -76,17 +77,21 @@ def load(files: SongFiles, seconds: float | None = None) -> Song:
     voice = np.sum(sounds[: len(files.vocals)], axis=0)
     music = np.sum(sounds[len(files.vocals) : len(files.vocals) + len(files.accompaniment)], axis=0)
     mixture = sounds[-1] if files.mixture else voice + music
+    stems = dict(zip(files.stems, sounds[len(files.vocals) :], strict=False))
     frames = mixture.shape[1]
     if frames < LEAST_SECONDS * rate:
         raise UsageError(f"it is {frames} frames long ({frames / rate:.3g} s): at least {LEAST_SECONDS:g} s are wanted")
     if seconds is not None and seconds * rate < frames:
         start, length = (frames - int(seconds * rate)) // 2, int(seconds * rate)
         voice, music, mixture = (sound[:, start : start + length] for sound in (voice, music, mixture))
+        stems = {name: sound[:, start : start + length] for name, sound in stems.items()}
     for name, sound in (("vocals are", voice), ("accompaniment is", music)):
         if is_silent(sound, mixture):
             where = "" if seconds is None else f" in the {seconds:g} s that are scored"
             raise UsageError(f"the {name} silent{where}: no score is defined")
-    return Song(files.name, rate, *(np.ascontiguousarray(s, np.float32) for s in (mixture, voice, music)))
+    mixture, voice, music = (np.ascontiguousarray(sound, np.float32) for sound in (mixture, voice, music))
+    stems = {name: np.ascontiguousarray(sound, np.float32) for name, sound in stems.items()}
+    return Song(files.name, rate, mixture, voice, music, stems)
 
 
 def resampled(sound: Sound, rate: int, wanted: int) -> Sound:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rtsep.evaluation.metrics import METRICS, TARGETS, over_songs
+from rtsep.separators.base import OTHER, STEMS
 
 Results = dict[str, Any]
 
@@ -17,6 +18,18 @@ Results = dict[str, Any]
 def columns(results: Results) -> list[str]:
     """Names of all figures, in order."""
     return [column for name in results["metrics"] for column in METRICS[name].columns]
+
+
+def targets(results: Results) -> list[str]:
+    """The parts that have scores: always `TARGETS`, then stems of the accompaniment."""
+    entries = [entry for song in results["songs"] for entry in song["methods"].values()]
+    present = {target for entry in entries for target in entry.get("scores", {})}
+    return [*TARGETS, *(stem for stem in (*STEMS, OTHER) if stem in present)]
+
+
+def known(results: Results, label: str, target: str) -> bool:
+    """Whether a method has figures of a part: not all tell stems apart."""
+    return target in TARGETS or any(value is not None for value in results["summary"][label][target].values())
 
 
 def scored(results: Results, label: str) -> list[dict[str, Any]]:
@@ -31,11 +44,11 @@ def summarize(results: Results) -> dict[str, Any]:
         label = method["label"]
         songs = scored(results, label)
         row: dict[str, Any] = {"songs": len(songs)}
-        for target in TARGETS:
+        for target in targets(results):
             row[target] = {}
             for name in results["metrics"]:
                 for column in METRICS[name].columns:
-                    values = [song["methods"][label]["scores"][target].get(column) for song in songs]
+                    values = [song["methods"][label]["scores"].get(target, {}).get(column) for song in songs]
                     seconds = [song["seconds"] for song in songs]
                     row[target][column] = over_songs(METRICS[name], values, seconds)
         for fact in ("latency_ms", "hop_ms", "p50_ms", "p99_ms"):
@@ -78,11 +91,13 @@ def markdown(results: Results) -> str:
     """The page: one table for each part, then cost, songs and faults."""
     names = columns(results)
     lines = ["# Scores", "", f"{heading(results)}. All figures in dB.", ""]
-    for target in TARGETS:
+    for target in targets(results):
         lines += [f"## {target.capitalize()}", "", f"| method | songs | {' | '.join(names)} |"]
         lines += ["|---|---|" + "---|" * len(names)]
         for method in results["methods"]:
             row = results["summary"][method["label"]]
+            if not known(results, method["label"], target):
+                continue
             values = " | ".join(figure(row[target][name], name == "uSDR gain") for name in names)
             lines.append(f"| {_title(method)} | {row['songs']} | {values} |")
         lines.append("")
