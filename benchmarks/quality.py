@@ -1,16 +1,19 @@
 """Quality: whole-song scores of separators on the validation songs, through the chain that plays live.
 
     python -m benchmarks.quality --data DIR [--cache DIR] [--separators live koretzky midside] [--split validation]
+        [--ceiling] [--keep quality.json] [--output DIR]
 
 The songs are those of `rtsep.training.songs`: none of them is trained on, and nothing is chosen by the validation
 songs. Beside the scores stand what each separator costs per hop and how late it plays, the mixture itself (the
 floor), and the ideal ratio mask of powers (IRM) in the filterbank of each hop (the ceiling). Prints a Markdown page,
-and writes it, a JSON file and a plot to `build/bench/`.
+and writes it, a JSON file and a plot to `build/bench/`. `--keep` takes what an earlier JSON file says of those that
+are not scored now; all costs are measured now, side by side.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._page import cpu_class
 from rtsep.engine.chain import Chain
 from rtsep.evaluation.oracles import Oracle
 from rtsep.evaluation.scores import frame_accuracy, sdr, sdr_gain
@@ -133,7 +137,10 @@ def mean_of(found: list[dict[str, Any]], kind: str) -> dict[str, float]:
 def page(rows: dict[str, list[dict[str, Any]]], costs: dict[str, dict[str, float]], split: str) -> str:
     """Markdown: means of each kind of song, then each song."""
     text = "Gain: whole-song SDR over that of the mixture, dB; the mixture's own gain is 0. Mean (lowest song)."
-    lines = [f"# Quality on the {split} songs", "", text, ""]
+    about = f"`python -m benchmarks.quality --data PACK`, {datetime.date.today()}, 48 kHz; one thread of {cpu_class()}."
+    if any(name.startswith("IRM") for name in rows):
+        about += " IRM: the ideal ratio mask of the true parts, the ceiling (`--ceiling`)."
+    lines = [f"# Quality on the {split} songs", "", text, "", about, ""]
     for kind in kinds_of(rows):
         some = [row for row in next(iter(rows.values())) if row["kind"] == kind]
         lines += [f"## {kind}: {len(some)} songs, mixture {np.mean([row['mixture'] for row in some]):.2f} dB", ""]
@@ -206,10 +213,13 @@ def main() -> None:
     parser.add_argument("--split", default="validation", choices=["validation", "dev"])
     parser.add_argument("--seconds", type=float, help="only so much of each true mixture")
     parser.add_argument("--ceiling", action="store_true", help="the ideal ratio mask too")
+    parser.add_argument("--keep", type=Path, help="quality.json with the scores of other separators")
     parser.add_argument("--output", type=Path, default=Path("build/bench"))
     arguments = parser.parse_args()
-    rows: dict[str, list[dict[str, Any]]] = {}
-    costs: dict[str, dict[str, float]] = {}
+    earlier: dict[str, Any] = json.loads(arguments.keep.read_text()) if arguments.keep else {"scores": {}}
+    if earlier.get("split", arguments.split) != arguments.split:
+        parser.error(f"{arguments.keep} holds scores of the {earlier['split']} songs, not of {arguments.split}")
+    rows: dict[str, list[dict[str, Any]]] = dict(earlier["scores"])
     for name in arguments.separators:
         separator = create(name, device="cpu")
         for setting in arguments.set:
@@ -218,9 +228,10 @@ def main() -> None:
                 separator.params.set(key, value)
         found = songs(arguments.data, arguments.cache, arguments.split, arguments.seconds, stereo=True)
         rows[name] = [measure(song, separator) for song in found]
-        costs[name] = cost(separator)
     if arguments.ceiling:
         rows |= ceilings(songs(arguments.data, arguments.cache, arguments.split, arguments.seconds, stereo=True))
+    rows = {name: rows[name] for name in sorted(rows, key=lambda name: name.startswith("IRM"))}
+    costs = {name: cost(create(name, device="cpu")) for name in rows if not name.startswith("IRM")}
     text = page(rows, costs, arguments.split)
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "quality.md").write_text(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import _page, latency, table
+from benchmarks import _page, cards, latency, table
 from benchmarks._page import Page, Table, show
 from rtsep.separators.registry import create
 from tests.conftest import need
@@ -175,6 +176,33 @@ def test_table_fills_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "latency.json").unlink()
     assert table.main(["--output", str(tmp_path)]) == 2
     assert "latency.json is missing" in capsys.readouterr().err
+
+
+def test_cards_hold_what_quality_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = Path(__file__).parents[2]
+    scores = json.loads((root / "benchmarks" / "quality.json").read_text())
+    for name in cards.NETS:
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(root / "models" / name / "CARD.md", folder)
+    quality = tmp_path / "quality.json"
+    options = ["--quality", str(quality), "--models", str(tmp_path)]
+    quality.write_text(json.dumps(scores))
+    assert cards.main(options) == 0
+    for name in cards.NETS:
+        shipped = (root / "models" / name / "CARD.md").read_text()
+        assert (tmp_path / name / "CARD.md").read_text() == shipped, f"python -m benchmarks.cards: {name} is old"
+    row = scores["scores"]["live"][0]
+    row["vocals_gain"] = -99.0
+    quality.write_text(json.dumps(scores))
+    assert cards.main(options) == 0
+    text = (tmp_path / "live" / "CARD.md").read_text()
+    assert f"| {row['song']} | {row['mixture']:.2f} | -99.00 |" in text
+    assert "Lowest: vocals -99.00 dB" in text
+    assert f"songs: {row['song']}" in text.partition("Behind adress")[2]
+    (tmp_path / "karaoke" / "CARD.md").write_text("# karaoke\n")
+    assert cards.main(options) == 2
+    assert "wanted '## Scores'" in capsys.readouterr().err
 
 
 def test_the_readme_has_the_marks() -> None:
