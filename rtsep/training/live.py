@@ -189,8 +189,8 @@ def train_live(
 ) -> Path:
     """Train a net of the family and return the path of its last checkpoint.
 
-    `config` shapes the run and `sizes` the net, which has hop and look-ahead too; a net of `init` that is smaller grows
-    to `sizes`, and one that is larger keeps its own. `rtsep.training.loop.train` explains the rest.
+    `config` shapes the run and `sizes` the net, which has hop, look-ahead and dropout too; a net of `init` that is
+    smaller grows to `sizes`, and one that is larger keeps its own. `rtsep.training.loop.train` explains the rest.
 
     Raises
     ------
@@ -215,8 +215,8 @@ def train_live(
         if init:
             corpus = load(data, store, shape.split)
             net, weights = first_weights(init, lambda: fields_for_statistics(corpus, shape, wanted))
-            net = replace(net, hop=wanted.hop, lookahead=wanted.lookahead)
-            net, weights = grown(net, weights, wanted)
+            kept = ("hop", "lookahead", "dropout_pool", "dropout_dense")
+            net, weights = grown(replace(net, **{name: getattr(wanted, name) for name in kept}), weights, wanted)
         run = LiveRun(net, shape, device, profile)
         if weights is not None:
             run.begin_with(weights)

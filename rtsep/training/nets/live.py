@@ -47,8 +47,8 @@ class LiveConfig:
     dense: int = 768
     units: int = 384
     local: int = 24
-    dropout_pool: float = 0.1
-    dropout_dense: float = 0.3
+    dropout_pool: float = 0.04  # the mash-ups are endless: more made the net too small for them
+    dropout_dense: float = 0.12
     level_decay: float = 0.995  # per `GRID` samples: 2.3 s at 44.1 kHz
     level_floor: float = 1e-3
     compression: float = 100.0
