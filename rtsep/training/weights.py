@@ -18,6 +18,9 @@ from rtsep.training.folded import unfold
 from rtsep.training.nets.koretzky import Koretzky
 from rtsep.training.nets.live import Live, LiveConfig
 
+WEIGHTS = "weights.onnx"
+"""What a training begins with where a model folder has it: the net of ``model.onnx`` before it was made int8."""
+
 
 @torch.no_grad()
 def of_koretzky(source: Koretzky, batches: Iterable[Tensor], config: LiveConfig | None = None) -> Live:
@@ -107,7 +110,8 @@ def first_weights(source: Path, heard: Callable[[], Iterable[Tensor]] = tuple) -
     ----------
     source : Path
         A checkpoint of ``rtsep train`` live, monitor or karaoke, a model folder, or its ``model.onnx``: the exported
-        file holds every weight under its own name. koretzky's folder or file too: `of_koretzky`.
+        file holds every weight under its own name. Of a folder that plays an int8 file, the ``weights.onnx`` beside
+        it, which is float16. koretzky's folder or file too: `of_koretzky`.
     heard : callable
         Gives stereo fields to take statistics from, where koretzky's weights need some.
 
@@ -116,7 +120,11 @@ def first_weights(source: Path, heard: Callable[[], Iterable[Tensor]] = tuple) -
     UsageError
         If it is none of these.
     """
-    path = source / "model.onnx" if source.is_dir() else source
+    path = source
+    if source.is_dir():
+        path = next(
+            (file for file in (source / WEIGHTS, source / "model.onnx") if file.exists()), source / "model.onnx"
+        )
     if path.suffix != ".onnx":
         from rtsep.training.live import PROFILES
         from rtsep.training.loop import read_checkpoint

@@ -250,6 +250,19 @@ def test_int8_is_near_and_no_beginning(corpus_folder: Path, cache_folder: Path, 
     assert (folder / "model.onnx").stat().st_size < 2_500_000
     with pytest.raises(UsageError, match="stored as int8"):
         first_weights(folder)
+    half = export(last, tmp_path / "half", storage="float16", check=False)
+    wanted = first_weights(half)[1]
+    (half / "model.onnx").rename(folder / "weights.onnx")  # a training begins with this one then
+    found, weights = first_weights(folder)
+    assert found == sizes
+    assert all(torch.equal(wanted[name], value) for name, value in weights.items())
+
+
+def test_a_training_can_begin_with_what_is_shipped():
+    for name in ("live", "karaoke"):
+        sizes, weights = first_weights(Path(__file__).parents[2] / "models" / name)
+        assert sizes == replace(sizes_of(name), dropout_pool=sizes.dropout_pool, dropout_dense=sizes.dropout_dense)
+        Live(sizes).load_state_dict(weights)
 
 
 def test_a_stream_that_is_not_torch_is_refused(
