@@ -220,8 +220,9 @@ def main() -> None:
     if earlier.get("split", arguments.split) != arguments.split:
         parser.error(f"{arguments.keep} holds scores of the {earlier['split']} songs, not of {arguments.split}")
     rows: dict[str, list[dict[str, Any]]] = dict(earlier["scores"])
+    made: dict[str, Separator] = {}
     for name in arguments.separators:
-        separator = create(name, device="cpu")
+        made[name] = separator = create(name, device="cpu")
         for setting in arguments.set:
             key, _, value = setting.partition("=")
             if key in separator.params.params:
@@ -231,7 +232,7 @@ def main() -> None:
     if arguments.ceiling:
         rows |= ceilings(songs(arguments.data, arguments.cache, arguments.split, arguments.seconds, stereo=True))
     rows = {name: rows[name] for name in sorted(rows, key=lambda name: name.startswith("IRM"))}
-    costs = {name: cost(create(name, device="cpu")) for name in rows if not name.startswith("IRM")}
+    costs = {name: cost(made.get(name) or create(name, device="cpu")) for name in rows if not name.startswith("IRM")}
     text = page(rows, costs, arguments.split)
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "quality.md").write_text(text)

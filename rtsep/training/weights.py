@@ -122,9 +122,7 @@ def first_weights(source: Path, heard: Callable[[], Iterable[Tensor]] = tuple) -
     """
     path = source
     if source.is_dir():
-        path = next(
-            (file for file in (source / WEIGHTS, source / "model.onnx") if file.exists()), source / "model.onnx"
-        )
+        path = source / (WEIGHTS if (source / WEIGHTS).exists() else "model.onnx")
     if path.suffix != ".onnx":
         from rtsep.training.live import PROFILES
         from rtsep.training.loop import read_checkpoint
