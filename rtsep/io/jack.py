@@ -22,6 +22,7 @@ from rtsep.io.tick import CONTEXT_SIZE, FREEWHEEL, StreamContext, input_context
 #: Longest time to wait for the server's first cycle, after which the period is known for sure.
 _SETTLE_S = 1.0
 _CAPTURE_LATENCY, _PLAYBACK_LATENCY = 0, 1
+_LATENCY_S = 0.5  # for a server to work out a latency
 
 
 class JackDriver(Driver):
@@ -95,16 +96,14 @@ class JackDriver(Driver):
             for port, target in zip(outs, targets, strict=False):
                 self._client.connect(port, target)
             self._settle()
-            # The server works latencies out some time after a connection; a busy one has not yet.
-            self._library.jack_recompute_total_latencies(ctypes.c_void_p(self._pointer(self._client)))
+            self.input_latency_frames = self._latency(ins, _CAPTURE_LATENCY, sources)
+            self.output_latency_frames = self._latency(outs, _PLAYBACK_LATENCY, targets)
         except jack.JackError as error:
             self.stop()
             raise DeviceError(f"JACK: {error}") from None
         except DeviceError:
             self.stop()
             raise
-        self.input_latency_frames = max((self._latency(port, _CAPTURE_LATENCY) for port in ins), default=0)
-        self.output_latency_frames = max((self._latency(port, _PLAYBACK_LATENCY) for port in outs), default=0)
 
     def start(self, context: int) -> None:
         """Tick with `context` from the next cycle on [main thread].
@@ -194,11 +193,22 @@ class JackDriver(Driver):
         self.blocksize = int(self._state[words.BLOCKSIZE])
         self.samplerate = int(self._state[words.SAMPLERATE])
 
-    def _latency(self, port: Any, mode: int) -> int:
-        """Largest latency in frames that JACK reports between `port` and the outside."""
-        limits = (ctypes.c_uint32 * 2)()
-        self._library.jack_port_get_latency_range(ctypes.c_void_p(self._pointer(port)), mode, limits)
-        return int(limits[1])
+    def _latency(self, ports: list[Any], mode: int, others: list[Any]) -> int:
+        """Largest latency in frames that JACK reports between `ports` and the outside.
+
+        The server works it out some time after a connection, a busy one later than it says: where one of the `others`
+        is physical, so that there is some, it is waited for.
+        """
+        limit = time.monotonic() + _LATENCY_S
+        while True:
+            self._library.jack_recompute_total_latencies(ctypes.c_void_p(self._pointer(self._client)))
+            limits = [(ctypes.c_uint32 * 2)() for _ in ports]
+            for port, pair in zip(ports, limits, strict=True):
+                self._library.jack_port_get_latency_range(ctypes.c_void_p(self._pointer(port)), mode, pair)
+            found = max((int(pair[1]) for pair in limits), default=0)
+            if found or not any(port.is_physical for port in others) or time.monotonic() > limit:
+                return found
+            time.sleep(0.01)
 
     @staticmethod
     def _pointer(thing: Any) -> int:

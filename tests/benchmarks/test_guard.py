@@ -10,8 +10,6 @@ import pytest
 from benchmarks import guard
 from benchmarks.guard import Baseline, check, ratio
 
-pytestmark = pytest.mark.realtime
-
 CPU = "this one"
 BASELINE = Baseline(CPU, {"host": 1.2, "midside": 0.3}, 0.25, 0.6)
 

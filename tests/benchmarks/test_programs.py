@@ -16,8 +16,6 @@ from benchmarks._page import Page, Table, show
 from rtsep.separators.registry import create
 from tests.conftest import need
 
-pytestmark = pytest.mark.realtime
-
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
@@ -88,6 +86,7 @@ def test_startup(tmp_path: Path) -> None:
     assert page["figures"]["rss_mb"] > 10
 
 
+@pytest.mark.realtime
 def test_latency(tmp_path: Path) -> None:
     page = run("latency", tmp_path)
     found = rows(page, "JACK")
@@ -96,6 +95,7 @@ def test_latency(tmp_path: Path) -> None:
     assert all(row["difference"] == 0 for row in found if not row["xruns"])
 
 
+@pytest.mark.realtime
 def test_stress(tmp_path: Path) -> None:
     page = run("stress", tmp_path, "--loads", "none", "thread", "--separator", "midside")
     found = rows(page, "Drop-outs")

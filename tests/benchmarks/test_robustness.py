@@ -13,8 +13,6 @@ pytest.importorskip("samplerate")
 
 from benchmarks import robustness
 
-pytestmark = pytest.mark.realtime
-
 
 @pytest.fixture(scope="module")
 def found() -> list[Song]:

@@ -23,8 +23,6 @@ from rtsep.native import load_acquire
 from rtsep.separators.registry import create
 from tests.engine.hosts import ArrayDriver
 
-pytestmark = pytest.mark.realtime
-
 #: The tone whose phase tells the latency, to a small part of a frame and up to 20 ms.
 TONE_HZ = 50
 WINDOW_S = 1 / TONE_HZ

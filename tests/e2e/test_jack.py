@@ -62,11 +62,11 @@ def clicks(samplerate: int, apart: int) -> Sound:
 def measured(server: JackServer, rate: int, apart: int = 3001) -> list[int]:
     """Distance in frames from each click in to its click out, through rtsep's ports.
 
-    A machine that stops for some milliseconds swallows a click: such a take is made anew, three times at most.
+    A machine that stops for some milliseconds swallows a click: such a take is made anew, eight times at most.
     """
     sound = clicks(rate, apart)
     sent = np.flatnonzero(sound[0])
-    for _ in range(3):
+    for _ in range(8):
         with Probe(sound, 2, server.name) as probe:
             probe.connect(INS, OUTS)
             heard = probe.run()

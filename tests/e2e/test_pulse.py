@@ -19,7 +19,7 @@ from tests.e2e.programs import running, wait_for
 from tests.e2e.servers import Server, pipewire_session, pulse_server
 from tests.e2e.sound import Sound, align, sdr_db, song
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.alone
 
 NET = "koretzky"
 SECONDS = 7.0

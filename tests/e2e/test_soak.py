@@ -25,7 +25,7 @@ ALONE = "RTSEP_SOAK_ALONE"
 GROWTH_MB = 1.0
 RATE, BLOCK = 48000, 1024
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(1800 if SOAK else 120)]
+pytestmark = pytest.mark.timeout(1800 if SOAK else 120)
 
 
 def in_a_process_of_its_own(test: Callable[..., None]) -> Callable[..., None]:
@@ -99,6 +99,7 @@ def test_hours_as_fast_as_they_go(name: str, minutes: int) -> None:
     assert max(settled) - settled[0] < GROWTH_MB, f"{settled[0]:.2f} MB have become {max(settled):.2f} MB"
 
 
+@pytest.mark.realtime
 @in_a_process_of_its_own
 def test_minutes_at_eight_times_the_speed_in_a_session() -> None:
     """With deadlines, supervisor, faders and snapshots, and the memory flat within 1 MB."""

@@ -4,8 +4,6 @@ import pytest
 
 from rtsep.engine.latency import output_fill
 
-pytestmark = pytest.mark.realtime
-
 
 @pytest.mark.parametrize(
     "blocksize, hop, work_ms, frames",

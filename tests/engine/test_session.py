@@ -8,8 +8,6 @@ from rtsep.errors import UsageError
 from rtsep.separators.registry import model_folders
 from tests.conftest import need
 
-pytestmark = pytest.mark.realtime
-
 
 def test_a_hop_that_the_net_cannot_run_at_is_refused() -> None:
     need(model_folders(), "there are no models")

@@ -12,8 +12,6 @@ from rtsep.spec import StreamSpec
 from tests.engine.hosts import run
 from tests.separators import tiny
 
-pytestmark = pytest.mark.realtime
-
 
 def noise(frames: int, channels: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-0.5, 0.5, (frames, channels)).astype(np.float32)

@@ -11,8 +11,6 @@ from rtsep.io import devices
 from rtsep.io.devices import DeviceInfo, choose, has_live_devices, list_devices, live_devices, share_a_clock
 from tests.e2e.servers import environment, jack_server, pulse_server
 
-pytestmark = pytest.mark.realtime
-
 
 def device(index: int, name: str, inputs: int = 0, outputs: int = 0, **more: object) -> DeviceInfo:
     return DeviceInfo(index, "portaudio", name, "ALSA", inputs, outputs, 48000.0, **more)

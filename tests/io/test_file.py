@@ -22,8 +22,6 @@ from rtsep.io.file import FileSink, FileSource, SoundWriter, read_blocks
 from rtsep.io.wav import WavWriter
 from tests.conftest import need
 
-pytestmark = pytest.mark.realtime
-
 
 def sound(frames: int = 30000, channels: int = 2, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-0.8, 0.8, (channels, frames)).astype(np.float32)

@@ -9,8 +9,6 @@ import pytest
 from rtsep.errors import UsageError
 from rtsep.io.open import open_input, open_output
 
-pytestmark = pytest.mark.realtime
-
 
 @pytest.mark.parametrize(
     ("text", "kind", "name"),

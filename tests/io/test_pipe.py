@@ -15,8 +15,6 @@ from rtsep.dsp.ring import Ring
 from rtsep.errors import RtsepError, UsageError
 from rtsep.io.pipe import PipeSink, PipeSource
 
-pytestmark = pytest.mark.realtime
-
 
 def sound(frames: int = 20000, channels: int = 2) -> np.ndarray:
     return np.random.default_rng(1).uniform(-0.9, 0.9, (frames, channels)).astype(np.float32)

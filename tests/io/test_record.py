@@ -14,8 +14,6 @@ from rtsep.dsp.ring import Ring
 from rtsep.errors import RtsepError, UsageError
 from rtsep.io.record import FILES, Recorder
 
-pytestmark = pytest.mark.realtime
-
 
 def stems(frames: int = 50000, channels: int = 2) -> np.ndarray:
     return np.random.default_rng(2).uniform(-0.9, 0.9, (frames, 3 * channels)).astype(np.float32)

@@ -14,8 +14,6 @@ from rtsep.io.base import Source
 from rtsep.io.demo import PIECES, DemoSource, demo_stems
 from rtsep.io.signals import SignalSource
 
-pytestmark = pytest.mark.realtime
-
 
 def collect(source: Source, samplerate: int, frames: int, channels: int = 2, capacity: int = 4096) -> np.ndarray:
     """Up to `frames` frames that `source` gives through a ring."""

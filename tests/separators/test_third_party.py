@@ -11,15 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from rtsep.engine.offline import split
 from tests.conftest import need
 from tests.e2e.programs import PATIENCE_S, ROOT
 from tests.e2e.sound import sdr_db
 from tests.engine.hosts import run
-
-pytestmark = pytest.mark.realtime
 
 PACKAGE = ROOT / "tests" / "third_party" / "rtsep-changes"
 FILES = ("pyproject.toml", "rtsep_changes.py")
