@@ -221,7 +221,7 @@ def _doubt(graph: Graph, magnitude: str, mask: str) -> str:
     return graph.add("Mul", [below, graph.number(VOICE_DOUBT)], "doubt")
 
 
-def _silence(graph: Graph, everything: list[Memory]) -> str:
+def stored_silence(graph: Graph, everything: list[Memory]) -> str:
     """What all layers give in silence, (1, S); the past frames of a layer are alike then and lie in the file once, or
     it would be larger than 4 MB.
     """
@@ -257,7 +257,7 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     if model.stems is None:
         silence = graph.constant("silence", np.concatenate([m.silence.reshape(1, -1) for m in everything], axis=1))
     else:
-        silence = _silence(graph, everything)
+        silence = stored_silence(graph, everything)
     state = graph.add("Add", ["state", silence], "state_full")
     graph.nodes.append(
         helper.make_node("Split", [state, graph.shape(*sizes)], [m.name for m in everything], name="split", axis=1)

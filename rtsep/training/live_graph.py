@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch.nn import functional as F
 
-from rtsep.training.graph import OPSET, Graph, Memory
+from rtsep.training.graph import OPSET, Graph, Memory, stored_silence
 from rtsep.training.nets.koretzky import BINS, CONTEXT, FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE
 from rtsep.training.nets.live import FEATURES, RECENT, WIDE, Live
 
@@ -164,7 +164,7 @@ def streaming_graph(model: Live, half: bool = False) -> tuple[onnx.ModelProto, i
     b = _Builder(model.eval(), half)
     g, everything = b.graph, list(b.memories.values())
     sizes = [m.silence.size for m in everything]
-    silence = g.constant("silence", np.concatenate([m.silence.reshape(1, -1) for m in everything], axis=1))
+    silence = stored_silence(g, everything)
     b.split(g.add("Add", ["state", silence], "state_full"), sizes, [m.name for m in everything])
 
     recent = b.remember("recent", _features(b))

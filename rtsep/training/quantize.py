@@ -25,7 +25,14 @@ def quantized(model: onnx.ModelProto) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
             onnx.save(model, str(source))
-            quantize_dynamic(source, target, op_types_to_quantize=DENSE, weight_type=QuantType.QInt8, reduce_range=True)
+            quantize_dynamic(
+                source,
+                target,
+                op_types_to_quantize=DENSE,
+                weight_type=QuantType.QInt8,
+                reduce_range=True,
+                per_channel=True,
+            )
             return target.read_bytes()
     finally:
         root.setLevel(level)
