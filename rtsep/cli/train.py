@@ -38,7 +38,7 @@ def train(
     target: Literal["soft", "binary", "magnitude"] = "soft",
     lookahead: int | None = None,
     lr: float | None = None,
-    optimizer: Literal["adam", "adamw", "sgd", "lbfgs"] | None = None,
+    optimizer: Literal["adam", "adamw", "sgd", "lbfgs", "muon"] | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     split: Literal["train", "all_train"] = "train",
     seed: int = 0,
@@ -86,7 +86,8 @@ def train(
     lr
         Highest learning rate; 0.003 if not given, 0.001 with --init for the live family.
     optimizer
-        Of a net of the shared loop.
+        Of a net of the shared loop: all but muon; of the live family: adamw (if not given) or muon,
+        which learns more in a step.
     set_
         NAME=VALUE: any other setting of a net of the shared loop, such as units=256; may be repeated.
     split

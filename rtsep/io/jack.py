@@ -101,7 +101,7 @@ class JackDriver(Driver):
         except jack.JackError as error:
             self.stop()
             raise DeviceError(f"JACK: {error}") from None
-        except DeviceError:
+        except BaseException:  # JACK's threads must not outlive the words that they write
             self.stop()
             raise
 
@@ -193,20 +193,21 @@ class JackDriver(Driver):
         self.blocksize = int(self._state[words.BLOCKSIZE])
         self.samplerate = int(self._state[words.SAMPLERATE])
 
-    def _latency(self, ports: list[Any], mode: int, others: list[Any]) -> int:
+    def _latency(self, ports: list[Any], mode: int, others: list[str]) -> int:
         """Largest latency in frames that JACK reports between `ports` and the outside.
 
         The server works it out some time after a connection, a busy one later than it says: where one of the `others`
         is physical, so that there is some, it is waited for.
         """
         limit = time.monotonic() + _LATENCY_S
+        awaited = any(self._client.get_port_by_name(name).is_physical for name in others)
         while True:
             self._library.jack_recompute_total_latencies(ctypes.c_void_p(self._pointer(self._client)))
             limits = [(ctypes.c_uint32 * 2)() for _ in ports]
             for port, pair in zip(ports, limits, strict=True):
                 self._library.jack_port_get_latency_range(ctypes.c_void_p(self._pointer(port)), mode, pair)
             found = max((int(pair[1]) for pair in limits), default=0)
-            if found or not any(port.is_physical for port in others) or time.monotonic() > limit:
+            if found or not awaited or time.monotonic() > limit:
                 return found
             time.sleep(0.01)
 

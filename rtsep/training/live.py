@@ -21,6 +21,7 @@ from rtsep.evaluation.scores import sdr, sdr_gain
 from rtsep.training import losses
 from rtsep.training.data import Corpus, load
 from rtsep.training.evaluate import WINDOW, resynthesize, spectra
+from rtsep.training.muon import Muon
 from rtsep.training.nets.koretzky import CONTEXT
 from rtsep.training.nets.live import BINS, GRID, Live, LiveConfig
 from rtsep.training.precision import mixed
@@ -55,6 +56,7 @@ class LiveTraining:
     chunk: int = 4  # sequences that go through the net at once: their maps fit the processor's cache
     carried: float = 0.7  # share of the sequences whose memory begins with the end of another one,
     louder_db: float = 6.0  # which was louder or softer than this one by so much (spread)
+    optimizer: str = "adamw"  # or "muon"
 
 
 class LiveRun:
@@ -66,7 +68,11 @@ class LiveRun:
         self.ends = torch.zeros(0, net.units, device=device)  # the memory's states after the last step
         self.model = Live(net).to(device, memory_format=torch.channels_last)
         self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        rates = {"lr": config.lr, "weight_decay": config.weight_decay}
+        if config.optimizer == "muon":
+            self.optimizer: torch.optim.Optimizer = Muon(self.model, **rates)
+        else:
+            self.optimizer = torch.optim.AdamW(self.model.parameters(), **rates)
 
     def begin_with(self, weights: dict[str, torch.Tensor]) -> None:
         """Take weights that are trained already."""
@@ -294,7 +300,20 @@ def sizes_of(profile: str, lookahead: int | None = None) -> LiveConfig:
     return replace(net, lookahead=lookahead)
 
 
-def settings_of(*, seed: int, steps: int, lr: float | None, split: str, begun: bool) -> LiveTraining:
-    """The usual training of a profile; `begun`: from weights that are trained already."""
+OPTIMIZERS = ("adamw", "muon")
+
+
+def settings_of(
+    *, seed: int, steps: int, lr: float | None, split: str, begun: bool, optimizer: str | None = None
+) -> LiveTraining:
+    """The usual training of a profile; `begun`: from weights that are trained already.
+
+    Raises
+    ------
+    UsageError
+        If there is no such optimizer.
+    """
+    if optimizer not in (None, *OPTIMIZERS):
+        raise UsageError(f"optimizer {optimizer!r}: the live family expects {' or '.join(OPTIMIZERS)}")
     rate = lr if lr is not None else 1e-3 if begun else 3e-3
-    return LiveTraining(seed=seed, steps=steps, lr=rate, split=split)
+    return LiveTraining(seed=seed, steps=steps, lr=rate, split=split, optimizer=optimizer or OPTIMIZERS[0])

@@ -319,8 +319,10 @@ def train(
         Hops that the net may look ahead: koretzky 0..24, karaoke 1..6.
     lr : float, optional
         Highest learning rate; 3e-3 if not given, 1e-3 for the live family with `init`.
-    optimizer, settings
-        Of a task: "adam", "adamw", "sgd" or "lbfgs"; any settings of its own, as texts ``NAME=VALUE``.
+    optimizer : str, optional
+        Of a task: "adam", "adamw", "sgd" or "lbfgs"; of the live family: "adamw" or "muon".
+    settings : sequence of str
+        Of a task: any settings of its own, as texts ``NAME=VALUE``.
     split : str
         "train", or "all_train": the dev songs too. Scores on these mean nothing then.
     init : Path, optional
@@ -339,8 +341,11 @@ def train(
     """
     if net not in NETS:
         raise UsageError(f"no net {net!r} to train; there is: {', '.join(NETS)}")
-    if net not in TASKS and part != "stems" and (settings or optimizer):
-        raise UsageError(f"{net}: --set and --optimizer are not for this net; for: {', '.join(TASKS)}")
+    if net not in TASKS and part != "stems":
+        if settings:
+            raise UsageError(f"{net}: --set is not for this net; for: {', '.join(TASKS)}")
+        if optimizer and net == "koretzky":
+            raise UsageError("koretzky: --optimizer is not for this net")
     if target not in TARGETS:
         raise UsageError(f"target {target!r}: expected one of {', '.join(TARGETS)}")
     if split not in SPLITS:
@@ -387,7 +392,9 @@ def train(
             net,
             preview=preview,
             sizes=sizes_of(net, lookahead),
-            config=settings_of(seed=seed, steps=steps, lr=lr, split=split, begun=init is not None),
+            config=settings_of(
+                seed=seed, steps=steps, lr=lr, split=split, begun=init is not None, optimizer=optimizer
+            ),
             **common,
         )
     if part == "detector":
