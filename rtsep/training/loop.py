@@ -392,9 +392,7 @@ def train(
             net,
             preview=preview,
             sizes=sizes_of(net, lookahead),
-            config=settings_of(
-                seed=seed, steps=steps, lr=lr, split=split, begun=init is not None, optimizer=optimizer
-            ),
+            config=settings_of(seed=seed, steps=steps, lr=lr, split=split, begun=init is not None, optimizer=optimizer),
             **common,
         )
     if part == "detector":
