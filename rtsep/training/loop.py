@@ -382,7 +382,7 @@ def train(
 
         given = {"seed": seed, "steps": steps, "lr": lr, "split": split, "lookahead": lookahead, "target": target}
         return train_stems(configured(StemsTask, settings, optimizer=optimizer, **given), **common)
-    steps = steps or 6000
+    steps = 6000 if steps is None else steps
     if net != "koretzky":
         from rtsep.training.live import settings_of, sizes_of, train_live
 

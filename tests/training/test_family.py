@@ -288,6 +288,17 @@ def test_the_usual_training_of_a_profile():
     assert (chosen.lr, chosen.split) == (2e-4, "all_train")
 
 
+def test_no_steps_are_none(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    """How `monitor` is made of live's weights."""
+    first = _train(
+        "live", corpus_folder, cache_folder, tmp_path / "run", sizes=sizes_of("live"), config=replace(SHORT, steps=0)
+    )
+    common = {"data": corpus_folder, "cache": cache_folder, "device": "cpu", "quiet": True}
+    found = read_checkpoint(train("monitor", runs=tmp_path / "monitor", init=first, steps=0, **common))
+    assert (found["step"], found["net"]["hop"]) == (0, 128)
+    assert all(torch.equal(value, found["mean"][name]) for name, value in read_checkpoint(first)["mean"].items())
+
+
 @pytest.mark.parametrize(
     ("net", "wrong", "message"),
     [
