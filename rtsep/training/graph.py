@@ -222,9 +222,7 @@ def _doubt(graph: Graph, magnitude: str, mask: str) -> str:
 
 
 def stored_silence(graph: Graph, everything: list[Memory]) -> str:
-    """What all layers give in silence, (1, S); the past frames of a layer are alike then and lie in the file once, or
-    it would be larger than 4 MB.
-    """
+    """What all layers give in silence, (1, S); the past frames of a layer are alike then and lie in the file once."""
     parts = []
     for m in everything:
         channels, rows, bins = m.silence.shape
@@ -254,10 +252,7 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     if model.stems is not None:
         everything.append(stems_graph.memory(model.stems))
     sizes = [m.silence.size for m in everything]
-    if model.stems is None:
-        silence = graph.constant("silence", np.concatenate([m.silence.reshape(1, -1) for m in everything], axis=1))
-    else:
-        silence = stored_silence(graph, everything)
+    silence = stored_silence(graph, everything)
     state = graph.add("Add", ["state", silence], "state_full")
     graph.nodes.append(
         helper.make_node("Split", [state, graph.shape(*sizes)], [m.name for m in everything], name="split", axis=1)
