@@ -68,11 +68,10 @@ class LiveRun:
         self.ends = torch.zeros(0, net.units, device=device)  # the memory's states after the last step
         self.model = Live(net).to(device, memory_format=torch.channels_last)
         self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        rates = {"lr": config.lr, "weight_decay": config.weight_decay}
         if config.optimizer == "muon":
-            self.optimizer: torch.optim.Optimizer = Muon(self.model, **rates)
+            self.optimizer: torch.optim.Optimizer = Muon(self.model, config.lr, config.weight_decay)
         else:
-            self.optimizer = torch.optim.AdamW(self.model.parameters(), **rates)
+            self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
 
     def begin_with(self, weights: dict[str, torch.Tensor]) -> None:
         """Take weights that are trained already."""
