@@ -41,6 +41,12 @@ def sdr_db(wanted: NDArray[np.floating], got: NDArray[np.floating]) -> float:
     return float(10 * np.log10(np.sum(reference**2) / (np.sum((reference - got) ** 2) + 1e-30)))
 
 
+def pieces_db(wanted: NDArray[np.floating], got: NDArray[np.floating], frames: int = 24000) -> NDArray[np.float64]:
+    """`sdr_db` of each piece of so many frames; what is left over at the end is not looked at."""
+    starts = range(0, wanted.shape[1] - frames + 1, frames)
+    return np.array([sdr_db(wanted[:, at : at + frames], got[:, at : at + frames]) for at in starts])
+
+
 def lag(heard: Sound, wanted: Sound) -> int:
     """Frames by which `wanted` (channels, frames) is late in `heard`."""
     size = 1 << (heard.shape[1] + wanted.shape[1]).bit_length()
