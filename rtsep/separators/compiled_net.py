@@ -84,6 +84,12 @@ def after(index: int, turns: int) -> int:
     return (index + turns) % (2 * turns)
 
 
+def silent_runs(manifest: Manifest) -> list[int]:
+    """Which sets of states the runs read that give a net its first state; set 0 holds it after them."""
+    runs = max((state.silent_runs for state in manifest.state), default=0)
+    return [0, manifest.tensors.turns] * ((runs + 1) // 2)
+
+
 class CompiledNet:
     """A net with its buffers and its state, all bound once; `rtsep.separators.session.Net` without the interpreter.
 
@@ -123,6 +129,12 @@ class CompiledNet:
             bindings.append(session.bind(inputs | read, outputs | written))
         self._words = np.zeros(_WORDS, np.int64)
         self._words[: _BINDINGS + len(bindings)] = [session.library.run, session.address, 0, len(bindings), *bindings]
+        for index in silent_runs(manifest):
+            self._words[_NEXT] = index
+            self.run()
+        found = zip(manifest.state, self._states[0], strict=True)
+        self._first = [array.copy() if state.silent_runs else np.zeros_like(array) for state, array in found]
+        self.reset()
 
     def run(self) -> None:
         """Compute mask, voice probability and next state from `input`, with the GIL released [inference thread].
@@ -134,10 +146,10 @@ class CompiledNet:
             raise RuntimeError(self._message(status))
 
     def reset(self) -> None:
-        """Zero the state, so that the next run is like the first one."""
+        """Give the state its first value, so that the next run is like the first one."""
         for arrays in self._states:
-            for array in arrays:
-                array.fill(0.0)
+            for array, first in zip(arrays, self._first, strict=True):
+                np.copyto(array, first)
         self._words[_NEXT] = 0
 
     def warm_up(self) -> None:

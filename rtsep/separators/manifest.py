@@ -18,6 +18,7 @@ from rtsep.errors import ModelError, nearest
 
 NAME = "manifest.toml"
 MOST_TURNS = 16
+MOST_SILENT_RUNS = 1024
 MOST_LOOKAHEADS = 64
 
 
@@ -111,7 +112,7 @@ class Tensors(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """``[[state]]``: a float32 tensor carried from each call to the next, zero at first.
+    """``[[state]]``: a float32 tensor carried from each call to the next.
 
     Parameters
     ----------
@@ -119,11 +120,15 @@ class State(msgspec.Struct, frozen=True):
         Its names.
     shape : list of int
         Its shape.
+    silent_runs : int
+        It begins as so many runs on an input of zeros leave it, if not more for another state: all are zero before.
+        0: it begins at zero.
     """
 
     input: str
     output: str
     shape: list[int]
+    silent_runs: int = 0
 
 
 class Default(msgspec.Struct, frozen=True):
@@ -246,6 +251,9 @@ def _refuse_nonsense(path: Path, m: Manifest) -> None:
         or (len(set(m.tensors.stems)) == len(m.tensors.stems) and rows == 1),
         "two tensors have the same name": len(set(tensors)) == len(tensors),
         "a state's shape is empty or holds a size below 1": all(s.shape and min(s.shape) >= 1 for s in m.state),
+        f"a state's silent_runs is not from 0 to {MOST_SILENT_RUNS}": all(
+            0 <= s.silent_runs <= MOST_SILENT_RUNS for s in m.state
+        ),
     }
     for fault, fine in rules.items():
         if not fine:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rtsep.errors import ModelError
 from rtsep.separators import ort as c_library
-from rtsep.separators.compiled_net import WARM_UP_RUNS, CompiledNet, after
+from rtsep.separators.compiled_net import WARM_UP_RUNS, CompiledNet, after, silent_runs
 from rtsep.separators.features import Feature
 from rtsep.separators.manifest import Manifest
 
@@ -214,11 +214,18 @@ class Net:
         # A captured graph writes to the GPU alone; else ONNX Runtime itself brings the outputs to the CPU.
         place = self.device if self._copied_back else "cpu"
         self._outputs = [(name, host, self._tensor(host, place)) for name, host in outputs.items()]
-        self._zeros = [np.zeros(state.shape, np.float32) for state in manifest.state]
+        self._first = [np.zeros(state.shape, np.float32) for state in manifest.state]
         turns = manifest.tensors.turns
-        self._states = [[self._tensor(zero.copy()) for zero in self._zeros] for _ in range(2 * turns)]
+        self._states = [[self._tensor(first.copy()) for first in self._first] for _ in range(2 * turns)]
         self._runs = [self._bind(manifest, index) for index in range(2 * turns)]
         self._next = 0
+        for index in silent_runs(manifest):
+            self._next = index
+            self.run()
+        for state, first, tensor in zip(manifest.state, self._first, self._states[0], strict=True):
+            if state.silent_runs:
+                np.copyto(first, tensor.numpy())
+        self.reset()
 
     def _tensor(self, host: NDArray[np.float32], place: str | None = None) -> Any:
         """OrtValue that shares the memory of `host` on the CPU, or is a copy of it on the GPU."""
@@ -250,10 +257,10 @@ class Net:
                 np.copyto(host, tensor.numpy())
 
     def reset(self) -> None:
-        """Zero the state, so that the next run is like the first one."""
+        """Give the state its first value, so that the next run is like the first one."""
         for states in self._states:
-            for tensor, zero in zip(states, self._zeros, strict=True):
-                tensor.update_inplace(zero)
+            for tensor, first in zip(states, self._first, strict=True):
+                tensor.update_inplace(first)
         self._next = 0
 
     def warm_up(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from rtsep.errors import ModelError, UsageError
+from rtsep.separators.manifest import State
 from rtsep.training.augment import HOP, WINDOW
 from rtsep.training.graph import OPSET, streaming_graph
 from rtsep.training.loop import read_checkpoint
@@ -50,11 +51,13 @@ input = "{input}"
 mask = "mask"
 {more}extend = "hold"
 lookahead = {lookahead}
+"""
 
+_STATE = """
 [[state]]
-input = "state"
-output = "state_out"
-shape = [1, {state}]
+input = "{0.input}"
+output = "{0.output}"
+shape = {0.shape}
 """
 
 _PARAMETER = """
@@ -118,9 +121,9 @@ class Made:
     Parameters
     ----------
     data : bytes
-        The streaming ONNX file: an input, a mask, and one state (1, `state`), zero at first.
-    state : int
-        Size of the state.
+        The streaming ONNX file: an input, a mask, and the state.
+    state : int or list of State
+        Size of the one state (1, `state`), which begins at zero; or all states.
     deviation : callable
         Largest difference of the masks between ONNX Runtime, frame by frame, and torch, all at once.
     summary : str
@@ -140,7 +143,7 @@ class Made:
     """
 
     data: bytes
-    state: int
+    state: int | list[State]
     deviation: Callable[[], float]
     summary: str
     hop: int
@@ -197,13 +200,13 @@ def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> 
         stored = proof.rounded(model)
         moved = live_check.moved(model, stored)
         notes.append(f"float16: masks move by {moved.max():.1e} at most, {moved.mean():.1e} in the mean")
-    proto, state = live_graph.streaming_graph(stored, half=storage == "float16")
+    proto = live_graph.streaming_graph(stored, half=storage == "float16")
     data, config = quantized(proto) if storage == "int8" else proto.SerializeToString(), model.config
     ahead = f" that looks {config.lookahead} hops ahead" if config.lookahead else ""
     return Made(
         data,
-        state,
-        lambda: live_check.deviation(stored, data, state),
+        live_graph.states(stored),
+        lambda: live_check.deviation(stored, data),
         f"convolutions over 0.3 s of the stereo field and a memory{ahead}, masks for middle and side",
         config.hop,
         "stereo_field",
@@ -289,8 +292,11 @@ def export(
         opset=OPSET,
         window=WINDOW,
         synthesis=2 * made.hop,
-        **{key: getattr(made, key) for key in ("hop", "kind", "bins", "input", "more", "lookahead", "state")},
+        **{key: getattr(made, key) for key in ("hop", "kind", "bins", "input", "more", "lookahead")},
     )
+    states = [State("state", "state_out", [1, made.state])] if isinstance(made.state, int) else made.state
+    for state in states:
+        text += _STATE.format(state) + (f"silent_runs = {state.silent_runs}\n" if state.silent_runs else "")
     text += "".join(_PARAMETER.format(name=key, default=value) for key, value in made.parameters.items())
     if check:
         _check(checkpoint, made, text, *TOLERANCES[storage], say)

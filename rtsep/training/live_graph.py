@@ -1,10 +1,10 @@
-"""The streaming ONNX graph of the live family: one stereo field and the state in, two masks and the state out.
+"""The streaming ONNX graph of the live family: one stereo field and the states in, two masks and the states out.
 
-It is the graph of one copy of the net (`nets.live`): the host carries as many states as take turns. The state is one
-tensor (1, S). The last frames of each layer are stored as the difference to what the layer gives for endless silence,
-so that zeros are endless silence, and a reset needs nothing else. Every weight lies in the file under its own name,
-and batch normalisation is left to ONNX Runtime to fold, so that a training can go on from the exported file alone
-(`rtsep.training.weights`).
+It is the graph of one copy of the net (`nets.live`): the host carries as many states as take turns. Level, memory and
+the last frames of each layer are a tensor each, which the host binds once: a tensor of them all would have to be taken
+apart and put together at every hop. The frames begin as endless silence leaves them, the rest at zero.
+Every weight lies in the file under its own name, and batch normalisation is left to ONNX Runtime to fold, so that a
+training can go on from the exported file alone (`rtsep.training.weights`).
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch.nn import functional as F
 
-from rtsep.training.graph import OPSET, Graph, Memory, stored_silence
+from rtsep.separators.manifest import State
+from rtsep.training.graph import OPSET, Graph
 from rtsep.training.nets.koretzky import BINS, CONTEXT, FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE
 from rtsep.training.nets.live import FEATURES, RECENT, WIDE, Live
 
+Floats = NDArray[np.float32]
+
 
 @torch.no_grad()
-def memories(model: Live) -> list[Memory]:
-    """What a copy carries from frame to frame, with the values that endless silence gives."""
+def memories(model: Live) -> dict[str, Floats]:
+    """What a copy carries from frame to frame, as it begins: frames (1, channels, rows, bins), the rest (1, size)."""
 
-    def rows(name: str, layer: torch.Tensor, count: int) -> Memory:
-        return Memory(name, np.repeat(layer[0, :, -1:].numpy(), count, axis=1))
+    def rows(layer: torch.Tensor, count: int) -> Floats:
+        return np.repeat(layer[:, :, -1:].numpy(), count, axis=2)
 
     silent = torch.zeros(1, FEATURES, CONTEXT, BINS)
     silent[:, :2] = SILENCE
@@ -37,16 +40,16 @@ def memories(model: Live) -> list[Memory]:
     pooled = F.leaky_relu(model.norms[1](F.max_pool2d(second, 3, stride=(1, 3))), LEAK)
     third = F.leaky_relu(model.norms[2](model.convs[2](pooled)), LEAK)
     fourth = model.convs[3](third)
-    return [
-        Memory("level", np.zeros((1, 1, 2), np.float32)),
-        Memory("memory", np.zeros((1, 1, model.config.units), np.float32)),
-        rows("recent", silent, max(2, RECENT - 1 + model.config.ahead)),
-        rows("first", first, 2),
-        rows("second", F.max_pool2d(second, (1, 3)), 2),
-        rows("pooled", pooled, 6),
-        rows("third", third, 6),
-        rows("fourth", F.max_pool2d(fourth, (1, 3)), 6),
-    ]
+    return {
+        "level": np.zeros((1, 2), np.float32),
+        "memory": np.zeros((1, model.config.units), np.float32),
+        "recent": rows(silent, max(2, RECENT - 1 + model.config.ahead)),
+        "first": rows(first, 2),
+        "second": rows(F.max_pool2d(second, (1, 3)), 2),
+        "pooled": rows(pooled, 6),
+        "third": rows(third, 6),
+        "fourth": rows(F.max_pool2d(fourth, (1, 3)), 6),
+    }
 
 
 class _Builder:
@@ -56,7 +59,7 @@ class _Builder:
         self.graph = Graph()
         self.model = model
         self.half = half
-        self.memories = {m.name: m for m in memories(model)}
+        self.memories = memories(model)
         self.weights = {k: v.detach().float().cpu().contiguous().numpy() for k, v in model.state_dict().items()}
 
     def weight(self, name: str) -> str:
@@ -71,8 +74,11 @@ class _Builder:
         return self.graph.add("Reshape", [x, self.graph.shape(*shape)], output)
 
     def remember(self, name: str, new: str) -> str:
-        """Past frames of a layer and the new one."""
-        return self.graph.remember(self.memories[name], name, new)
+        """Past frames of a layer and the new one; the newest of them are the next ones' past."""
+        g, rows = self.graph, self.memories[name].shape[2]
+        both = g.add("Concat", [name, new], f"{name}_all", axis=2)
+        g.add("Slice", [both, g.shape(1), g.shape(rows + 1), g.shape(2)], f"{name}_next")
+        return both
 
     def norm(self, name: str, x: str) -> str:
         """Batch normalisation and leaky ReLU."""
@@ -108,15 +114,14 @@ class _Builder:
     def gru(self, x: str) -> str:
         """One step of the memory: its new state (1, units)."""
         g, units = self.graph, self.model.config.units
-        past = self.reshape("memory", "memory_past", 1, units)
         parts = []
-        for side, source in (("ih", x), ("hh", past)):
+        for side, source in (("ih", x), ("hh", "memory")):
             product = self.gemm(source, f"memory.weight_{side}_l0", f"memory.bias_{side}_l0", f"memory_{side}")
             parts.append(self.split(product, [2 * units, units], [f"memory_{side}_rz", f"memory_{side}_n"]))
         gates = g.add("Sigmoid", [g.add("Add", [parts[0][0], parts[1][0]], "memory_rz")], "memory_gates")
         r, z = self.split(gates, [units, units], ["memory_r", "memory_z"])
         new = g.add("Tanh", [g.add("Add", [parts[0][1], g.add("Mul", [r, parts[1][1]], "r_n")], "new_sum")], "new")
-        step = g.add("Mul", [z, g.add("Sub", [past, new], "memory_change")], "memory_step")
+        step = g.add("Mul", [z, g.add("Sub", ["memory", new], "memory_change")], "memory_step")
         return g.add("Add", [new, step], "memory_next")
 
 
@@ -159,14 +164,19 @@ def _trunk(b: _Builder, three: str) -> str:
     return b.norm("norm_dense", b.linear("dense", x))
 
 
-def streaming_graph(model: Live, half: bool = False) -> tuple[onnx.ModelProto, int]:
-    """The ONNX model of a trained net, and the size S of the state of one copy; `half`: weights stored in float16."""
-    b = _Builder(model.eval(), half)
-    g, everything = b.graph, list(b.memories.values())
-    sizes = [m.silence.size for m in everything]
-    silence = stored_silence(g, everything)
-    b.split(g.add("Add", ["state", silence], "state_full"), sizes, [m.name for m in everything])
+def states(model: Live) -> list[State]:
+    """The state of one copy, as the manifest has it."""
+    runs = CONTEXT + model.config.ahead  # after so many nothing is left of the zeros before the first
+    return [
+        State(name, f"{name}_next", list(first.shape), runs if first.ndim == 4 else 0)
+        for name, first in memories(model).items()
+    ]
 
+
+def streaming_graph(model: Live, half: bool = False) -> onnx.ModelProto:
+    """The ONNX model of a trained net; `half`: weights stored in float16."""
+    b = _Builder(model.eval(), half)
+    g = b.graph
     recent = b.remember("recent", _features(b))
     ahead = model.config.ahead
     three = recent
@@ -180,10 +190,6 @@ def streaming_graph(model: Live, half: bool = False) -> tuple[onnx.ModelProto, i
     local = b.norm("norm_local", g.add("Add", [b.wide("seen", late), b.wide("drawn", logits)], "local"))
     drawn = g.add("Add", [logits, b.wide("touch", local)], "corrected")
     g.add("Sigmoid", [b.reshape(drawn, "corrected_rows", 2, BINS)], "mask")
-    after = g.add("Concat", [f"{m.name}_next" for m in everything], "state_after", axis=1)
-    g.add("Sub", [after, silence], "state_out")
-
-    size = int(sum(sizes))
 
     def value(name: str, *shape: int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
@@ -191,12 +197,12 @@ def streaming_graph(model: Live, half: bool = False) -> tuple[onnx.ModelProto, i
     proto = helper.make_graph(
         g.nodes,
         "live",
-        [value("field", FEATURES, BINS), value("state", 1, size)],
-        [value("mask", 2, BINS), value("state_out", 1, size)],
+        [value("field", FEATURES, BINS), *(value(name, *first.shape) for name, first in b.memories.items())],
+        [value("mask", 2, BINS), *(value(f"{name}_next", *first.shape) for name, first in b.memories.items())],
         list(g.constants.values()),
     )
     result = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rtsep")
     result.ir_version = 8
     helper.set_model_props(result, {"net": json.dumps(model.config.to_dict())})
     onnx.checker.check_model(result, full_check=True)
-    return result, size
+    return result

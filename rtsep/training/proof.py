@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,7 +51,9 @@ def noise(rows: int, bins: int, frames: int = 120, seed: int = 0) -> Floats:
     return x
 
 
-def deviation(infer: Infer, data: bytes, size: int, name: str, frames: Floats, turns: int = 1) -> float:
+def deviation(
+    infer: Infer, data: bytes, size: int | Mapping[str, tuple[str, Floats]], name: str, frames: Floats, turns: int = 1
+) -> float:
     """Largest difference of the masks of `frames` (T, rows, bins): ONNX Runtime frame by frame, `infer` all at once.
 
     Parameters
@@ -59,8 +61,8 @@ def deviation(infer: Infer, data: bytes, size: int, name: str, frames: Floats, t
     infer : callable
     data : bytes
         The exported file.
-    size : int
-        Of its state.
+    size : int or mapping
+        Of its one state, which begins at zero; or of all of its states: output and first value of each input.
     name : str
         Of its input.
     frames : ndarray of float32
@@ -72,9 +74,12 @@ def deviation(infer: Infer, data: bytes, size: int, name: str, frames: Floats, t
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    states, worst = [np.zeros((1, size), np.float32) for _ in range(turns)], 0.0
+    carried = {"state": ("state_out", np.zeros((1, size), np.float32))} if isinstance(size, int) else size
+    outputs = ["mask", *(output for output, _ in carried.values())]
+    states, worst = [{key: first for key, (_, first) in carried.items()} for _ in range(turns)], 0.0
     for t, (frame, mask) in enumerate(zip(frames, infer(frames), strict=True)):
-        got, states[t % turns] = session.run(["mask", "state_out"], {name: frame, "state": states[t % turns]})
+        got, *after = session.run(outputs, {name: frame, **states[t % turns]})
+        states[t % turns] = dict(zip(carried, after, strict=True))
         worst = max(worst, float(np.abs(got - mask).max()))
     return worst
 
