@@ -15,9 +15,10 @@ import torch
 from rtsep.errors import ModelError, UsageError
 from rtsep.separators.manifest import State
 from rtsep.training.augment import HOP, WINDOW
-from rtsep.training.graph import OPSET, streaming_graph
+from rtsep.training.graph import OPSET, Carried, states, streaming_graph
 from rtsep.training.loop import read_checkpoint
-from rtsep.training.nets.koretzky import BINS, Koretzky, NetConfig
+from rtsep.training.nets.koretzky import BINS, CONTEXT, Koretzky, NetConfig
+from rtsep.training.proof import Stepper
 from rtsep.training.stems_graph import rounded
 from rtsep.training.tasks import TASKS, find
 
@@ -85,7 +86,7 @@ def restore(checkpoint: dict[str, Any]) -> Koretzky:
     return model.eval()
 
 
-def deviation(model: Koretzky, onnx_bytes: bytes, state_size: int, frames: int = 120, seed: int = 0) -> float:
+def deviation(model: Koretzky, onnx_bytes: bytes, carried: Carried, frames: int = 120, seed: int = 0) -> float:
     """Largest difference of mask, shares or voice probability: ONNX Runtime, frame by frame, and torch, in one pass.
 
     The test sound is noise at changing level with digital silence at the start and in the middle.
@@ -100,16 +101,14 @@ def deviation(model: Koretzky, onnx_bytes: bytes, state_size: int, frames: int =
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
-    state = np.zeros((1, state_size), np.float32)
+    step = Stepper(session, "magnitude", ("mask", "vad"), carried)
     mask, vad = (x.numpy() for x in model.infer(torch.from_numpy(magnitude)))
     mask = mask[:, None]
     if model.stems is not None:
         mask = np.concatenate([mask, model.infer_shares(torch.from_numpy(magnitude)).numpy()], axis=1)
     worst = 0.0
     for t in range(frames):
-        got_mask, got_vad, state = session.run(
-            ["mask", "vad", "state_out"], {"magnitude": magnitude[t : t + 1], "state": state}
-        )
+        got_mask, got_vad = step(magnitude[t : t + 1])
         worst = max(worst, float(np.abs(got_mask - mask[t]).max()), float(np.abs(got_vad[0] - vad[t]).max()))
     return worst
 
@@ -165,7 +164,7 @@ def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> Made:
             model.detector.out.bias += vad_bias
     if model.stems is not None:
         model.stems = rounded(model.stems)
-    proto, state = streaming_graph(model)
+    proto, carried = streaming_graph(model)
     data = proto.SerializeToString()
     what = {"binary": "draws a binary vocal mask", "magnitude": "estimates the magnitude of the voice"}
     what_for = what.get(values["config"]["target"], "draws the vocal mask")
@@ -175,8 +174,8 @@ def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> Made:
     summary = f"CNN over 25 frames (0.3 s) that {what_for}{ahead}{stems}, with a voice detector{memory}"
     return Made(
         data,
-        state,
-        lambda: deviation(model, data, state),
+        states(carried, CONTEXT),
+        lambda: deviation(model, data, carried),
         summary,
         HOP,
         "mid_magnitude",
@@ -200,13 +199,13 @@ def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> 
         stored = proof.rounded(model)
         moved = live_check.moved(model, stored)
         notes.append(f"float16: masks move by {moved.max():.1e} at most, {moved.mean():.1e} in the mean")
-    proto = live_graph.streaming_graph(stored, half=storage == "float16")
+    proto, carried = live_graph.streaming_graph(stored, half=storage == "float16")
     data, config = quantized(proto) if storage == "int8" else proto.SerializeToString(), model.config
     ahead = f" that looks {config.lookahead} hops ahead" if config.lookahead else ""
     return Made(
         data,
-        live_graph.states(stored),
-        lambda: live_check.deviation(stored, data),
+        states(carried, CONTEXT + config.ahead),  # after so many nothing is left of the zeros before the first
+        lambda: live_check.deviation(stored, data, carried),
         f"convolutions over 0.3 s of the stereo field and a memory{ahead}, masks for middle and side",
         config.hop,
         "stereo_field",
@@ -294,8 +293,8 @@ def export(
         synthesis=2 * made.hop,
         **{key: getattr(made, key) for key in ("hop", "kind", "bins", "input", "more", "lookahead")},
     )
-    states = [State("state", "state_out", [1, made.state])] if isinstance(made.state, int) else made.state
-    for state in states:
+    found = [State("state", "state_out", [1, made.state])] if isinstance(made.state, int) else made.state
+    for state in found:
         text += _STATE.format(state) + (f"silent_runs = {state.silent_runs}\n" if state.silent_runs else "")
     text += "".join(_PARAMETER.format(name=key, default=value) for key, value in made.parameters.items())
     if check:

@@ -1,8 +1,9 @@
-"""The streaming ONNX graph of koretzky: one frame and the state in, one mask, one voice probability and the state out.
+"""The streaming ONNX graph of koretzky: a frame and the states in, a mask, a voice probability and the states out.
 
-The last frames of each layer are carried in one tensor ``state`` (1, S). They are stored as the difference to what
-the layer gives for endless silence, so that a state of zeros *is* endless silence: a reset needs nothing but zeros,
-and the first frames of a stream equal those of a sequence with 24 silent frames before it.
+The last frames of each layer are a tensor each, which the host binds once and which begins as endless silence leaves it
+(`silent_runs` of the manifest); one of all of them would have to be taken apart and put together at every hop. What is
+small lies together in ``state`` (1, S), as the difference to endless silence, and begins at zero. So the first frames
+of a stream equal those of a sequence with 24 silent frames before it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
+from rtsep.separators.manifest import State
 from rtsep.training.nets.detector import FLOOR, Detector
 from rtsep.training.nets.koretzky import (
     BINS,
@@ -38,12 +40,24 @@ OPSET = 17
 SHARE = "share_of_all"
 
 
+Carried = dict[str, tuple[str, NDArray[np.float32]]]
+"""Output and first value of each state, by its input."""
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """A piece of the state: `rows` past frames of a layer, shape (channels, rows, bins), and its value in silence."""
 
     name: str
     silence: NDArray[np.float32]  # (channels, rows, bins)
+
+
+def states(carried: Carried, runs: int) -> list[State]:
+    """The states as a manifest has them: frames (1, channels, rows, bins) begin as so many silent runs leave them."""
+    return [
+        State(name, output, list(first.shape), runs if first.ndim == 4 else 0)
+        for name, (output, first) in carried.items()
+    ]
 
 
 def _rows(name: str, layer: torch.Tensor, rows: int) -> Memory:
@@ -100,8 +114,15 @@ class Graph:
         """An int64 vector."""
         return self.constant("ints_" + "_".join(str(v) for v in values), np.array(values, np.int64))
 
+    def carry(self, memory: Memory, new: str) -> str:
+        """Past frames, which are an input, and the new one, (1, channels, rows + 1, bins); the newest are NAME_next."""
+        both = self.add("Concat", [memory.name, new], memory.name + "_all", axis=2)
+        rows = memory.silence.shape[1]
+        self.add("Slice", [both, self.shape(1), self.shape(rows + 1), self.shape(2)], memory.name + "_next")
+        return both
+
     def remember(self, memory: Memory, past: str, new: str) -> str:
-        """Past frames and the new one, (1, channels, rows + 1, bins); the newest rows go to NAME_next, (1, size)."""
+        """`carry` of frames that lie flat in a larger tensor: `past` and NAME_next are (1, size)."""
         channels, rows, bins = memory.silence.shape
         before = self.add("Reshape", [past, self.shape(1, channels, rows, bins)], memory.name + "_past")
         both = self.add("Concat", [before, new], memory.name + "_all", axis=2)
@@ -142,14 +163,13 @@ def _frame_net(graph: Graph, net: FrameNet, prefix: str, memory: list[Memory], f
     def thirds(x: str, name: str) -> str:
         return graph.add("MaxPool", [x], name, kernel_shape=[1, 3], strides=[1, 3])
 
-    past = [m.name for m in memory]
     x = leak(conv(0, features, True))
-    x = conv(1, graph.remember(memory[0], past[0], x), False)
-    x = graph.remember(memory[1], past[1], thirds(x, prefix + "_thirds1"))
+    x = conv(1, graph.carry(memory[0], x), False)
+    x = graph.carry(memory[1], thirds(x, prefix + "_thirds1"))
     x = leak(normal(1, graph.add("MaxPool", [x], prefix + "_p1", kernel_shape=[3, 1], strides=[1, 1])))
-    x = leak(conv(2, graph.remember(memory[2], past[2], x), True))
-    x = conv(3, graph.remember(memory[3], past[3], x), False)
-    x = graph.remember(memory[4], past[4], thirds(x, prefix + "_thirds2"))
+    x = leak(conv(2, graph.carry(memory[2], x), True))
+    x = conv(3, graph.carry(memory[3], x), False)
+    x = graph.carry(memory[4], thirds(x, prefix + "_thirds2"))
     x = graph.add("MaxPool", [x], prefix + "_p2", kernel_shape=[3, 1], strides=[1, 1], dilations=[3, 1])
     x = leak(normal(3, x))
     x = graph.add("Transpose", [x], prefix + "_by_bin", perm=[0, 2, 3, 1])
@@ -221,19 +241,8 @@ def _doubt(graph: Graph, magnitude: str, mask: str) -> str:
     return graph.add("Mul", [below, graph.number(VOICE_DOUBT)], "doubt")
 
 
-def stored_silence(graph: Graph, everything: list[Memory]) -> str:
-    """What all layers give in silence, (1, S); the past frames of a layer are alike then and lie in the file once."""
-    parts = []
-    for m in everything:
-        channels, rows, bins = m.silence.shape
-        one = graph.constant(f"{m.name}_silence", m.silence[:, :1])
-        many = graph.add("Expand", [one, graph.shape(channels, rows, bins)], f"{m.name}_silences")
-        parts.append(graph.add("Reshape", [many, graph.shape(1, -1)], f"{m.name}_silences_flat"))
-    return graph.add("Concat", parts, "silence", axis=1)
-
-
-def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
-    """The ONNX model of a trained net, and the size S of its state.
+def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, Carried]:
+    """The ONNX model of a trained net, and its states.
 
     With a head for stems the mask has two more rows: the shares of drums and bass in what the voice leaves.
     """
@@ -241,22 +250,19 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
 
     config = model.config
     graph = Graph()
-    level = Memory("level", np.zeros((1, 1, 2), np.float32))
     recent = Memory("recent", np.full((1, 2, BINS), SILENCE, np.float32))
     of_mask, of_vad = memories(model.mask_net, "mask"), memories(model.vad_net, "vad")
-    everything = [level, recent, *of_mask, *of_vad]
-    everything.append(Memory("opinion", np.full((1, 1, 1), model.silence_logit(), np.float32)))
-    everything.append(Memory("loudest", np.full((1, 1, 1), np.log(VOICE_FLOOR), np.float32)))
-    if model.detector is not None:
-        everything.append(Memory("memory", model.detector.settled(model.silent()).numpy()[None, None]))
+    frames = [recent, *of_mask, *of_vad]
     if model.stems is not None:
-        everything.append(stems_graph.memory(model.stems))
-    sizes = [m.silence.size for m in everything]
-    silence = stored_silence(graph, everything)
+        frames.append(stems_graph.memory(model.stems))
+    small = {"level": [0.0, 0.0], "opinion": [model.silence_logit()], "loudest": [float(np.log(VOICE_FLOOR))]}
+    if model.detector is not None:
+        small["memory"] = model.detector.settled(model.silent()).tolist()
+    settled = np.concatenate(list(small.values()))[None].astype(np.float32)
+    silence = graph.constant("silence", settled)
     state = graph.add("Add", ["state", silence], "state_full")
-    graph.nodes.append(
-        helper.make_node("Split", [state, graph.shape(*sizes)], [m.name for m in everything], name="split", axis=1)
-    )
+    sizes = graph.shape(*(len(values) for values in small.values()))
+    graph.nodes.append(helper.make_node("Split", [state, sizes], list(small), name="split", axis=1))
     # A damaged frame must not stay in the state: NaN counts as silence, infinity as very loud.
     clean = graph.add("Where", [graph.add("IsNaN", ["magnitude"], "is_nan"), graph.number(0.0), "magnitude"], "clean")
     bounded = graph.add("Min", [clean, graph.number(1e6)], "bounded")
@@ -278,7 +284,7 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
     feature = graph.add("Sub", [feature, graph.number(FEATURE_MEAN)], "centred")
     feature = graph.add("Div", [feature, graph.number(FEATURE_SCALE)], "feature")
     feature = graph.add("Reshape", [feature, graph.shape(1, 1, 1, BINS)], "feature_map")
-    three = graph.remember(recent, "recent", feature)
+    three = graph.carry(recent, feature)
     hidden = _frame_net(graph, model.mask_net, "mask", of_mask, three)
     logits = linear(graph, hidden, model.mask_net.out.weight, model.mask_net.out.bias, "mask_logits")
     voice = "mask" if model.stems is None else "voice_mask"
@@ -289,7 +295,7 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
         share = graph.add("Div", [logits, least], SHARE)
         graph.add("Clip", [share, graph.number(0.0), graph.number(1.0)], voice)
     if model.stems is not None:
-        shares = stems_graph.add_head(graph, model.stems, feature, hidden, everything[-1])
+        shares = stems_graph.add_head(graph, model.stems, feature, hidden, frames[-1])
         graph.add("Concat", [voice, shares], "mask", axis=0)
     own = _frame_net(graph, model.vad_net, "vad", of_vad, three)
     logit = _opinion(graph, model, own)
@@ -299,22 +305,26 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, int]:
         share = graph.constant("memory_share", np.array([[config.vad_share]], np.float32))
         logit = graph.add("Add", [logit, graph.add("Mul", [more, share], "memory_part")], "vad_logit")
     graph.add("Sigmoid", [graph.add("Add", [logit, _doubt(graph, bounded, voice)], "vad_sure")], "vad")
-    after = graph.add("Concat", [m.name + "_next" for m in everything], "state_after", axis=1)
+    after = graph.add("Concat", [name + "_next" for name in small], "state_after", axis=1)
     graph.add("Sub", [after, silence], "state_out")
+    carried = {"state": ("state_out", np.zeros_like(settled))}
+    carried |= {m.name: (m.name + "_next", m.silence[None]) for m in frames}
 
-    size = int(sum(sizes))
-
-    def value(name: str, width: int, rows: int = 1) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows, width])
+    def value(name: str, *shape: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
     proto = helper.make_graph(
         graph.nodes,
         "koretzky",
-        [value("magnitude", BINS), value("state", size)],
-        [value("mask", BINS, 1 if model.stems is None else 3), value("vad", 1), value("state_out", size)],
+        [value("magnitude", 1, BINS), *(value(name, *first.shape) for name, (_, first) in carried.items())],
+        [
+            value("mask", 1 if model.stems is None else 3, BINS),
+            value("vad", 1, 1),
+            *(value(name, *first.shape) for name, first in carried.values()),
+        ],
         list(graph.constants.values()),
     )
     result = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rtsep")
     result.ir_version = 8
     onnx.checker.check_model(result, full_check=True)
-    return result, size
+    return result, carried

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from rtsep.training import proof
-from rtsep.training.live_graph import memories
+from rtsep.training.graph import Carried
 from rtsep.training.nets.live import BINS, FEATURES, Live
 
 
@@ -20,11 +20,10 @@ def moved(model: Live, other: Live, frames: int = 60, seed: int = 0) -> NDArray[
     return (model.eval().infer(field) - other.eval().infer(field)).abs().numpy()
 
 
-def deviation(model: Live, data: bytes, frames: int = 60, seed: int = 0) -> float:
+def deviation(model: Live, data: bytes, states: Carried, frames: int = 60, seed: int = 0) -> float:
     """Largest difference of the masks of noise between ONNX Runtime, frame by frame, and torch, in one pass."""
     field = proof.noise(FEATURES, BINS, frames, seed)
-    carried = {name: (f"{name}_next", first) for name, first in memories(model.eval()).items()}
-    return proof.deviation(proof.as_arrays(model.infer), data, carried, "field", field, model.config.apart)
+    return proof.deviation(proof.as_arrays(model.eval().infer), data, states, "field", field, model.config.apart)
 
 
 def chain_deviation_db(model: Live, folder: Path) -> float:

@@ -18,20 +18,17 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch.nn import functional as F
 
-from rtsep.separators.manifest import State
-from rtsep.training.graph import OPSET, Graph
+from rtsep.training.graph import OPSET, Carried, Graph, Memory
 from rtsep.training.nets.koretzky import BINS, CONTEXT, FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE
 from rtsep.training.nets.live import FEATURES, RECENT, WIDE, Live
 
-Floats = NDArray[np.float32]
-
 
 @torch.no_grad()
-def memories(model: Live) -> dict[str, Floats]:
-    """What a copy carries from frame to frame, as it begins: frames (1, channels, rows, bins), the rest (1, size)."""
+def memories(model: Live) -> list[Memory]:
+    """The frames that a copy carries, as endless silence leaves them."""
 
-    def rows(layer: torch.Tensor, count: int) -> Floats:
-        return np.repeat(layer[:, :, -1:].numpy(), count, axis=2)
+    def rows(name: str, layer: torch.Tensor, count: int) -> Memory:
+        return Memory(name, np.repeat(layer[0, :, -1:].numpy(), count, axis=1))
 
     silent = torch.zeros(1, FEATURES, CONTEXT, BINS)
     silent[:, :2] = SILENCE
@@ -40,16 +37,22 @@ def memories(model: Live) -> dict[str, Floats]:
     pooled = F.leaky_relu(model.norms[1](F.max_pool2d(second, 3, stride=(1, 3))), LEAK)
     third = F.leaky_relu(model.norms[2](model.convs[2](pooled)), LEAK)
     fourth = model.convs[3](third)
-    return {
-        "level": np.zeros((1, 2), np.float32),
-        "memory": np.zeros((1, model.config.units), np.float32),
-        "recent": rows(silent, max(2, RECENT - 1 + model.config.ahead)),
-        "first": rows(first, 2),
-        "second": rows(F.max_pool2d(second, (1, 3)), 2),
-        "pooled": rows(pooled, 6),
-        "third": rows(third, 6),
-        "fourth": rows(F.max_pool2d(fourth, (1, 3)), 6),
-    }
+    return [
+        rows("recent", silent, max(2, RECENT - 1 + model.config.ahead)),
+        rows("first", first, 2),
+        rows("second", F.max_pool2d(second, (1, 3)), 2),
+        rows("pooled", pooled, 6),
+        rows("third", third, 6),
+        rows("fourth", F.max_pool2d(fourth, (1, 3)), 6),
+    ]
+
+
+def carried(model: Live) -> Carried:
+    """All that a copy carries from frame to frame: level and memory, from zero, and `memories`."""
+    sizes = {"level": 2, "memory": model.config.units}
+    first = {name: np.zeros((1, size), np.float32) for name, size in sizes.items()}
+    first |= {m.name: m.silence[None] for m in memories(model)}
+    return {name: (f"{name}_next", value) for name, value in first.items()}
 
 
 class _Builder:
@@ -59,7 +62,7 @@ class _Builder:
         self.graph = Graph()
         self.model = model
         self.half = half
-        self.memories = memories(model)
+        self.memories = {m.name: m for m in memories(model)}
         self.weights = {k: v.detach().float().cpu().contiguous().numpy() for k, v in model.state_dict().items()}
 
     def weight(self, name: str) -> str:
@@ -74,11 +77,8 @@ class _Builder:
         return self.graph.add("Reshape", [x, self.graph.shape(*shape)], output)
 
     def remember(self, name: str, new: str) -> str:
-        """Past frames of a layer and the new one; the newest of them are the next ones' past."""
-        g, rows = self.graph, self.memories[name].shape[2]
-        both = g.add("Concat", [name, new], f"{name}_all", axis=2)
-        g.add("Slice", [both, g.shape(1), g.shape(rows + 1), g.shape(2)], f"{name}_next")
-        return both
+        """Past frames of a layer and the new one."""
+        return self.graph.carry(self.memories[name], new)
 
     def norm(self, name: str, x: str) -> str:
         """Batch normalisation and leaky ReLU."""
@@ -164,17 +164,8 @@ def _trunk(b: _Builder, three: str) -> str:
     return b.norm("norm_dense", b.linear("dense", x))
 
 
-def states(model: Live) -> list[State]:
-    """The state of one copy, as the manifest has it."""
-    runs = CONTEXT + model.config.ahead  # after so many nothing is left of the zeros before the first
-    return [
-        State(name, f"{name}_next", list(first.shape), runs if first.ndim == 4 else 0)
-        for name, first in memories(model).items()
-    ]
-
-
-def streaming_graph(model: Live, half: bool = False) -> onnx.ModelProto:
-    """The ONNX model of a trained net; `half`: weights stored in float16."""
+def streaming_graph(model: Live, half: bool = False) -> tuple[onnx.ModelProto, Carried]:
+    """The ONNX model of a trained net, and the states of one copy; `half`: weights stored in float16."""
     b = _Builder(model.eval(), half)
     g = b.graph
     recent = b.remember("recent", _features(b))
@@ -190,6 +181,7 @@ def streaming_graph(model: Live, half: bool = False) -> onnx.ModelProto:
     local = b.norm("norm_local", g.add("Add", [b.wide("seen", late), b.wide("drawn", logits)], "local"))
     drawn = g.add("Add", [logits, b.wide("touch", local)], "corrected")
     g.add("Sigmoid", [b.reshape(drawn, "corrected_rows", 2, BINS)], "mask")
+    states = carried(model)
 
     def value(name: str, *shape: int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
@@ -197,12 +189,12 @@ def streaming_graph(model: Live, half: bool = False) -> onnx.ModelProto:
     proto = helper.make_graph(
         g.nodes,
         "live",
-        [value("field", FEATURES, BINS), *(value(name, *first.shape) for name, first in b.memories.items())],
-        [value("mask", 2, BINS), *(value(f"{name}_next", *first.shape) for name, first in b.memories.items())],
+        [value("field", FEATURES, BINS), *(value(name, *first.shape) for name, (_, first) in states.items())],
+        [value("mask", 2, BINS), *(value(name, *first.shape) for name, first in states.values())],
         list(g.constants.values()),
     )
     result = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rtsep")
     result.ir_version = 8
     helper.set_model_props(result, {"net": json.dumps(model.config.to_dict())})
     onnx.checker.check_model(result, full_check=True)
-    return result
+    return result, states

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from rtsep.training.graph import Carried
 
 Floats = NDArray[np.float32]
 Infer = Callable[[Floats], Floats]
@@ -51,9 +53,33 @@ def noise(rows: int, bins: int, frames: int = 120, seed: int = 0) -> Floats:
     return x
 
 
-def deviation(
-    infer: Infer, data: bytes, size: int | Mapping[str, tuple[str, Floats]], name: str, frames: Floats, turns: int = 1
-) -> float:
+class Stepper:
+    """An exported file run frame by frame: a frame to its outputs, the states carried along.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    name : str
+        Of its input.
+    outputs : sequence of str
+        What a call returns.
+    carried : Carried
+        Its states.
+    """
+
+    def __init__(self, session: Any, name: str, outputs: Sequence[str], carried: Carried) -> None:
+        self._session, self._name, self._count = session, name, len(outputs)
+        self._outputs = [*outputs, *(output for output, _ in carried.values())]
+        #: By the names of the inputs.
+        self.states = {key: first for key, (_, first) in carried.items()}
+
+    def __call__(self, frame: Floats) -> list[Floats]:
+        found = self._session.run(self._outputs, {self._name: frame, **self.states})
+        self.states = dict(zip(self.states, found[self._count :], strict=True))
+        return list(found[: self._count])
+
+
+def deviation(infer: Infer, data: bytes, size: int | Carried, name: str, frames: Floats, turns: int = 1) -> float:
     """Largest difference of the masks of `frames` (T, rows, bins): ONNX Runtime frame by frame, `infer` all at once.
 
     Parameters
@@ -61,8 +87,8 @@ def deviation(
     infer : callable
     data : bytes
         The exported file.
-    size : int or mapping
-        Of its one state, which begins at zero; or of all of its states: output and first value of each input.
+    size : int or Carried
+        Of its one state, which begins at zero; or all of its states.
     name : str
         Of its input.
     frames : ndarray of float32
@@ -75,11 +101,9 @@ def deviation(
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     carried = {"state": ("state_out", np.zeros((1, size), np.float32))} if isinstance(size, int) else size
-    outputs = ["mask", *(output for output, _ in carried.values())]
-    states, worst = [{key: first for key, (_, first) in carried.items()} for _ in range(turns)], 0.0
+    copies, worst = [Stepper(session, name, ("mask",), carried) for _ in range(turns)], 0.0
     for t, (frame, mask) in enumerate(zip(frames, infer(frames), strict=True)):
-        got, *after = session.run(outputs, {name: frame, **states[t % turns]})
-        states[t % turns] = dict(zip(carried, after, strict=True))
+        (got,) = copies[t % turns](frame)
         worst = max(worst, float(np.abs(got - mask).max()))
     return worst
 

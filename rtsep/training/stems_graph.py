@@ -50,7 +50,7 @@ def add_head(graph: Graph, head: StemHead, feature: str, hidden: str, past: Memo
     def leak(x: str) -> str:
         return graph.add("LeakyRelu", [x], x + "_leaky", alpha=LEAK)
 
-    recent = graph.remember(past, past.name, feature)
+    recent = graph.carry(past, feature)
     x = graph.add("Reshape", [recent, graph.shape(1, head.frames, BINS)], "stems_frames")
     x = conv("near", x, head.norms[0])
     x = leak(graph.add("Add", [x, _half(graph, "stems_place", head.place)], "stems_placed"))

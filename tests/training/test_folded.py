@@ -41,8 +41,8 @@ def test_the_shipped_weights_come_back():
 def test_the_rebuilt_net_computes_what_the_shipped_file_does():
     pytest.importorskip("onnxruntime")
     model = unfold(SHIPPED)
-    size = streaming_graph(model)[1]
-    assert deviation(model, SHIPPED.read_bytes(), size) <= 1e-4
+    states = streaming_graph(model)[1]
+    assert deviation(model, SHIPPED.read_bytes(), states) <= 1e-4
 
 
 @pytest.mark.parametrize("config", [SMALL, REMEMBERING, MAGNITUDE])

@@ -13,6 +13,7 @@ pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 from rtsep.training.export import deviation  # noqa: E402
 from rtsep.training.graph import streaming_graph  # noqa: E402
 from rtsep.training.nets.koretzky import BINS, CONTEXT, SILENCE, Koretzky, Level, NetConfig, doubt  # noqa: E402
+from rtsep.training.proof import Stepper  # noqa: E402
 
 REMEMBERING = NetConfig(
     channels=(3, 4, 5, 6), dense=20, vad_channels=(2, 3, 2, 3), vad_dense=8, vad_memory=7, vad_look=5
@@ -52,8 +53,8 @@ def test_sequence_equals_sliding_windows():
 def test_streaming_onnx_equals_sequence(config: NetConfig):
     pytest.importorskip("onnxruntime")
     model = _model(config)
-    proto, size = streaming_graph(model)
-    assert deviation(model, proto.SerializeToString(), size) <= 1e-4
+    proto, states = streaming_graph(model)
+    assert deviation(model, proto.SerializeToString(), states) <= 1e-4
 
 
 @pytest.mark.parametrize("config", [SMALL, REMEMBERING])
@@ -116,31 +117,30 @@ def test_level_forgets_the_gain():
 @pytest.mark.parametrize("config", [SMALL, REMEMBERING, MAGNITUDE])
 def test_silence_and_damage_stay_finite(config: NetConfig):
     ort = pytest.importorskip("onnxruntime")
-    proto, size = streaming_graph(_model(config))
+    proto, states = streaming_graph(_model(config))
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    state = np.zeros((1, size), np.float32)
+    step = Stepper(session, "magnitude", ("mask", "vad"), states)
     frames = [np.zeros((1, BINS), np.float32)] * 3
     frames += [np.full((1, BINS), np.nan, np.float32), np.full((1, BINS), np.inf, np.float32)]
     frames += [np.full((1, BINS), 1e-30, np.float32), np.zeros((1, BINS), np.float32)]
     for frame in frames:
-        mask, vad, state = session.run(["mask", "vad", "state_out"], {"magnitude": frame, "state": state})
+        mask, vad = step(frame)
         assert np.isfinite(mask).all()
         assert np.isfinite(vad).all()
-        assert np.isfinite(state).all()
+        assert all(np.isfinite(state).all() for state in step.states.values())
 
 
 @pytest.mark.parametrize("config", [SMALL, REMEMBERING])
-def test_silence_is_a_state_of_zeros(config: NetConfig):
+def test_silence_leaves_the_states_as_they_begin(config: NetConfig):
     ort = pytest.importorskip("onnxruntime")
-    proto, size = streaming_graph(_model(config))
+    proto, states = streaming_graph(_model(config))
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    state = np.zeros((1, size), np.float32)
-    first = None
+    step, silent = Stepper(session, "magnitude", ("mask", "vad"), states), np.zeros((1, BINS), np.float32)
+    first = step(silent)[0]
     for _ in range(30):
-        mask, _, state = session.run(
-            ["mask", "vad", "state_out"], {"magnitude": np.zeros((1, BINS), np.float32), "state": state}
-        )
-        first = mask if first is None else first
-        np.testing.assert_allclose(mask, first, atol=1e-5)
-    assert np.abs(state[0, 2:]).max() < 1e-4
+        np.testing.assert_allclose(step(silent)[0], first, atol=1e-5)
+    step.states["state"][0, :2] = 0.0  # the level: how much was heard
+    for name, (_, begun) in states.items():
+        np.testing.assert_allclose(step.states[name], begun, atol=1e-4, err_msg=name)
+    assert not states["state"][1].any()
     assert torch.all(Level(NetConfig())(torch.zeros(1, 3, BINS)) == SILENCE)

@@ -18,7 +18,7 @@ from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
 from rtsep.training.live import LiveRun, LiveTraining, separate, train_live  # noqa: E402
 from rtsep.training.live_check import deviation  # noqa: E402
-from rtsep.training.live_graph import memories, streaming_graph  # noqa: E402
+from rtsep.training.live_graph import carried, streaming_graph  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.losses import field_mask  # noqa: E402
 from rtsep.training.nets.koretzky import Koretzky, NetConfig  # noqa: E402
@@ -102,8 +102,8 @@ def test_memory_begins_with_what_is_given():
 def test_streaming_onnx_equals_sequence(config: LiveConfig):
     pytest.importorskip("onnxruntime")
     model = _model(config)
-    proto = streaming_graph(model)
-    assert deviation(model, proto.SerializeToString(), frames=120) <= 1e-4
+    proto, states = streaming_graph(model)
+    assert deviation(model, proto.SerializeToString(), states, frames=120) <= 1e-4
     assert model.infer(_field(30)).std(0).mean() > 1e-4  # the masks do move
 
 
@@ -256,8 +256,8 @@ def test_states_begin_as_endless_silence_leaves_them(tmp_path: Path, turns: int,
     run.begin_with(_model(run.net).state_dict())
     run.save(tmp_path / "last.pt")
     folder = export(tmp_path / "last.pt", tmp_path / "model", check=False)
-    wanted = memories(run.averaged().eval())
-    assert max(np.abs(first).max() for first in wanted.values()) > 0.1
+    wanted = [first for _, first in carried(run.averaged().eval()).values()]
+    assert max(np.abs(first).max() for first in wanted) > 0.1
     for compiled in (True, False):
         if not compiled:
             monkeypatch.setattr(session.c_library, "library", lambda: None)
@@ -267,7 +267,7 @@ def test_states_begin_as_endless_silence_leaves_them(tmp_path: Path, turns: int,
         assert isinstance(net, CompiledNet) == compiled
         for again in range(2):
             for states in net._states:
-                for first, state in zip(wanted.values(), states, strict=True):
+                for first, state in zip(wanted, states, strict=True):
                     np.testing.assert_allclose(state if compiled else state.numpy(), first, atol=1e-5)
             if not again:
                 net.input[:] = np.abs(np.random.default_rng(0).standard_normal(net.input.shape))

@@ -23,6 +23,7 @@ from rtsep.training.folded import first_net, unfold  # noqa: E402
 from rtsep.training.graph import streaming_graph  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.nets.koretzky import BINS, Koretzky  # noqa: E402
+from rtsep.training.proof import Stepper  # noqa: E402
 from rtsep.training.stems import mean_gains, mixtures, stems_loss  # noqa: E402
 from rtsep.training.stems_graph import rounded  # noqa: E402
 from rtsep.training.stems_mixer import StemMixer, drum_loops, stem_songs  # noqa: E402
@@ -74,8 +75,8 @@ def test_streaming_onnx_equals_torch(config):
     pytest.importorskip("onnxruntime")
     model = _with_head(config)
     model.stems = rounded(model.stems)
-    proto, size = streaming_graph(model)
-    assert deviation(model, proto.SerializeToString(), size) <= 1e-4
+    proto, states = streaming_graph(model)
+    assert deviation(model, proto.SerializeToString(), states) <= 1e-4
     shares = model.infer_shares(torch.rand(60, BINS) * 10)
     assert shares.std() > 0.02 and shares.min() >= 0 and shares.sum(1).max() <= 1
 
@@ -88,11 +89,11 @@ def test_the_voice_is_the_same_bits_with_and_without_the_head(config):
     rng, found = np.random.default_rng(0), []
     frames = (np.abs(rng.standard_normal((50, 1, BINS))) * 5).astype(np.float32)
     for net in (model, plain.eval()):
-        proto, size = streaming_graph(net)
+        proto, states = streaming_graph(net)
         session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-        state, rows = np.zeros((1, size), np.float32), []
+        step, rows = Stepper(session, "magnitude", ("mask", "vad"), states), []
         for frame in frames:
-            mask, vad, state = session.run(["mask", "vad", "state_out"], {"magnitude": frame, "state": state})
+            mask, vad = step(frame)
             rows.append(np.append(mask[0], vad))
         found.append(np.array(rows))
     assert found[0].std() > 0.01
@@ -117,7 +118,7 @@ def test_a_file_gives_the_very_weights_again(tmp_path: Path):
     assert stored[0].keys() == stored[1].keys()
     for name, value in stored[0].items():
         # What silence gives is computed anew, in another order.
-        np.testing.assert_allclose(stored[1][name], value, atol=1e-6 * name.endswith("_silence"), rtol=0, err_msg=name)
+        np.testing.assert_allclose(stored[1][name], value, atol=1e-6 * (name == "silence"), rtol=0, err_msg=name)
 
 
 def test_the_loss_is_the_distortion_of_known_parts():
