@@ -13,7 +13,7 @@ from rtsep.cli.train import training_libraries
 def export(
     checkpoint: Annotated[Path, Parameter(name="CHECKPOINT")],
     /,
-    *,
+    *further: Annotated[Path, Parameter(name="FURTHER")],
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     check: Annotated[bool, Parameter(negative="--no-check")] = True,
     storage: Literal["float32", "float16", "int8"] = "float32",
@@ -29,11 +29,14 @@ def export(
     For example:
       rtsep export runs/koretzky/last.pt -o models/koretzky
       rtsep --model models/koretzky --input song.flac --output speakers
+      rtsep export runs/a/last.pt runs/b/last.pt -o models/mine
 
     Parameters
     ----------
     checkpoint
         A file of `rtsep train`.
+    further
+        More of them, of trainings that began with the same weights: the mean of all is exported.
     output
         The model folder.
     check
@@ -63,6 +66,7 @@ def export(
             vad_bias=vad_bias,
             mask_scale=mask_scale,
             mask_shift=mask_shift,
+            further=further,
         )
     print(f"{folder}: write the data, licence, scores and cost into CARD.md before you pass it on")
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -218,6 +218,33 @@ def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> 
     )
 
 
+def together(checkpoint: Path, further: Sequence[Path]) -> dict[str, Any]:
+    """A checkpoint with the mean of its weights and those of further ones.
+
+    Trainings that began alike lie around a better net than each of them found (Wortsman and others, Model soups, 2022).
+
+    Raises
+    ------
+    UsageError
+        No such file, or one of another net or of other sizes.
+    """
+    values = read_checkpoint(checkpoint)
+    weights: list[dict[str, torch.Tensor]] = [values["mean"]]
+    for path in further:
+        other = read_checkpoint(path)
+        if other["name"] != values["name"]:
+            raise UsageError(f"{path} is a checkpoint of {other['name']}, {checkpoint} one of {values['name']}")
+        shapes = [{name: tuple(value.shape) for name, value in found.items()} for found in (weights[0], other["mean"])]
+        if shapes[0] != shapes[1]:
+            raise UsageError(f"{path} has other sizes than {checkpoint}: only nets alike have a mean")
+        weights.append(other["mean"])
+    mean = {
+        name: torch.stack([found[name].double() for found in weights]).mean(0).to(value.dtype)
+        for name, value in weights[0].items()
+    }
+    return values | {"mean": mean}
+
+
 def export(
     checkpoint: Path,
     output: Path,
@@ -228,6 +255,7 @@ def export(
     storage: str = "float32",
     mask_scale: float = 1.0,
     mask_shift: float = 0.0,
+    further: Sequence[Path] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write the model folder of a checkpoint and return it.
@@ -251,13 +279,15 @@ def export(
     mask_scale, mask_shift : float
         Of the live family: the logits of the masks are scaled and shifted so; chosen on songs that the training has
         not seen.
+    further : sequence of Path
+        Checkpoints of other trainings that began alike: `together`.
     say : callable
         Told what the checks found.
 
     Raises
     ------
     UsageError
-        No such checkpoint or storage, or a model is there and `overwrite` is not set.
+        No such checkpoint or storage, checkpoints of different nets, or a model is there and `overwrite` is not set.
     ModelError
         The exported file or the stream differs from torch by more than `TOLERANCES` allow.
     """
@@ -265,7 +295,7 @@ def export(
         raise UsageError(f"storage {storage!r}: expected {' or '.join(TOLERANCES)}")
     from rtsep.training.live import PROFILES
 
-    values = read_checkpoint(checkpoint)
+    values = together(checkpoint, further)
     model_file, manifest = output / "model.onnx", output / "manifest.toml"
     if (model_file.exists() or manifest.exists()) and not overwrite:
         raise UsageError(f"{output} holds a model already: give --overwrite, or another folder")

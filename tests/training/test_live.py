@@ -275,6 +275,27 @@ def test_states_begin_as_endless_silence_leaves_them(tmp_path: Path, turns: int,
                 net.reset()
 
 
+def _checkpoint(path: Path, config: LiveConfig, seed: int) -> Path:
+    torch.manual_seed(seed)
+    run = LiveRun(config, SHORT, CPU)
+    run.begin_with({name: torch.randn_like(value.float()).abs() for name, value in run.mean.items()})
+    run.save(path)
+    return path
+
+
+def test_the_mean_of_several_trainings_is_exported(tmp_path: Path):
+    paths = [_checkpoint(tmp_path / f"{seed}.pt", SMALL, seed) for seed in (1, 2, 3)]
+    found = first_weights(export(paths[0], tmp_path / "model", check=False, further=paths[1:]))[1]
+    each = [first_weights(path)[1] for path in paths]
+    for name, value in found.items():
+        if value.ndim:
+            torch.testing.assert_close(value, (each[0][name] + each[1][name] + each[2][name]) / 3)
+    other = _checkpoint(tmp_path / "other.pt", replace(SMALL, units=6), 4)
+    with pytest.raises(UsageError, match="other sizes"):
+        export(paths[0], tmp_path / "none", further=[other])
+    assert not (tmp_path / "none").exists()
+
+
 def test_exported_folder_plays_and_trains_on(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
     pytest.importorskip("onnxruntime")
     from rtsep.engine.chain import Chain
