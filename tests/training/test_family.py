@@ -259,7 +259,7 @@ def test_int8_is_near_and_no_beginning(corpus_folder: Path, cache_folder: Path, 
 
 
 def test_a_training_can_begin_with_what_is_shipped():
-    for name in ("live", "karaoke"):
+    for name in ("live", "monitor", "karaoke"):
         sizes, weights = first_weights(Path(__file__).parents[2] / "models" / name)
         assert sizes == replace(sizes_of(name), dropout_pool=sizes.dropout_pool, dropout_dense=sizes.dropout_dense)
         Live(sizes).load_state_dict(weights)
