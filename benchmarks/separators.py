@@ -189,7 +189,7 @@ def costs(arguments: Namespace) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"separator": name, **players[name].summary(spent[name])}
         row |= {f"share_{p}": 100 * row[f"{p}_ms"] / players[name].spec.hop_ms for p in ("p50", "p99")}
         folder = getattr(separator, "folder", None)
-        size = sum(file.stat().st_size for file in folder.glob("*.onnx")) / 1e6 if folder else None
+        size = (folder / "model.onnx").stat().st_size / 1e6 if folder else None
         rows.append(row | {"size_mb": size, "rss_mb": resident(name, checksum(separator), arguments)})
     return rows
 
