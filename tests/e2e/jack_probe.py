@@ -7,6 +7,7 @@ which frame n of the signal went in: the distance between a click in both is the
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import time
 from collections.abc import Sequence
@@ -128,11 +129,19 @@ class Probe:
 
     def __init__(self, signal: NDArray[np.float32], record_channels: int, server: str | None) -> None:
         self._signal = np.ascontiguousarray(signal, dtype=np.float32)
-        channels, frames = self._signal.shape
-        self.sound = np.zeros((record_channels, frames), dtype=np.float32)
-        _, self.player, library = connect_client("player", server)
-        _, self.recorder, _ = connect_client("recorder", server)
-        state = self._state = np.zeros(WORDS, dtype=np.int64)
+        self.sound = np.zeros((record_channels, self._signal.shape[1]), dtype=np.float32)
+        self._state = np.zeros(WORDS, dtype=np.int64)
+        with contextlib.ExitStack() as clients:  # whatever fails: a client left behind may crash its collector
+            _, self.player, library = connect_client("player", server)
+            clients.callback(self.player.close)
+            _, self.recorder, _ = connect_client("recorder", server)
+            clients.callback(self.recorder.close)
+            self._join(library)
+            self._clients = clients.pop_all()
+
+    def _join(self, library: ctypes.CDLL) -> None:
+        """Make the ports, hand over the callbacks and begin."""
+        state, (channels, frames), record_channels = self._state, self._signal.shape, len(self.sound)
         state[GET_BUFFER] = _function(library, "jack_port_get_buffer")
         state[[CHANNELS_OUT, CHANNELS_IN, LENGTH]] = channels, record_channels, frames
         state[[SIGNAL, SOUND]] = self._signal.ctypes.data, self.sound.ctypes.data
@@ -177,9 +186,7 @@ class Probe:
 
     def close(self) -> None:
         """Leave the graph."""
-        for client in (self.player, self.recorder):
-            client.deactivate()
-            client.close()
+        self._clients.close()
 
     def __enter__(self) -> Probe:
         return self

@@ -152,6 +152,25 @@ class JackServer(Server):
         """End the server as a crash would."""
         self.end("jackd", signal.SIGKILL)
 
+    def revive(self) -> JackServer:
+        """Start it anew if it runs no more cycles: on a machine that stood still its thread may not have come back."""
+        if not self._runs():
+            self.kill()
+            self.launch()
+        return self
+
+    def _runs(self) -> bool:
+        from rtsep.errors import DeviceError
+        from tests.e2e.jack_probe import EmptyClient
+
+        limit = time.monotonic() + 5.0
+        with contextlib.suppress(DeviceError), EmptyClient(self.name) as client:
+            while time.monotonic() < limit:
+                if client.cycles > 2:
+                    return True
+                time.sleep(0.005)
+        return False
+
     def close(self) -> None:
         """End it and remove what it leaves in shared memory."""
         super().close()

@@ -25,15 +25,27 @@ INS, OUTS = ["rtsep:in_1", "rtsep:in_2"], ["rtsep:out_1", "rtsep:out_2"]
 
 
 @pytest.fixture(scope="module")
-def server_44k() -> Iterator[JackServer]:
-    with jack_server(44100, 256) as running_server, environment(running_server.env):
+def module_server_44k() -> Iterator[JackServer]:
+    with jack_server(44100, 256) as running_server:
         yield running_server
 
 
 @pytest.fixture(scope="module")
-def server_48k() -> Iterator[JackServer]:
-    with jack_server(48000, 1024) as running_server, environment(running_server.env):
+def module_server_48k() -> Iterator[JackServer]:
+    with jack_server(48000, 1024) as running_server:
         yield running_server
+
+
+@pytest.fixture
+def server_44k(module_server_44k: JackServer) -> Iterator[JackServer]:
+    with environment(module_server_44k.revive().env):
+        yield module_server_44k
+
+
+@pytest.fixture
+def server_48k(module_server_48k: JackServer) -> Iterator[JackServer]:
+    with environment(module_server_48k.revive().env):
+        yield module_server_48k
 
 
 @contextlib.contextmanager
@@ -232,7 +244,7 @@ def test_a_file_is_played_over_jack(server_48k: JackServer, tmp_path: Path) -> N
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_ends_with_a_fade(server_48k: JackServer, number: int, code: int) -> None:
     arguments = ("--input", "test:sine:100", "--output", "jack", "--separator", "passthrough")
-    for _ in range(3):
+    for take in range(8):
         with (
             running(*arguments, env=server_48k.env) as program,
             Probe(np.zeros((1, 72000)), 1, server_48k.name) as probe,
@@ -243,11 +255,21 @@ def test_a_signal_ends_with_a_fade(server_48k: JackServer, number: int, code: in
             ending.start()
             heard = probe.run()[0]
             assert program.wait() == code
-            if probe.skipped == 0:  # the probe has heard every period
-                break
+        try:
+            assert probe.skipped == 0  # the probe has heard every period
+            is_faded(heard)
+        except AssertionError:  # a machine that stops for some milliseconds swallows a period: anew
+            if take == 7:
+                raise
+        else:
+            break
+
+
+def is_faded(heard: np.ndarray) -> None:
+    """A sine at -12 dBFS that ends within the recording by a fade of 20 ms without a step."""
     last = int(np.flatnonzero(heard)[-1])
     assert 12000 < last < 72000 - 100
-    fade = heard[last - 900 : last + 100]  # of 20 ms; before it, the probe itself may have missed a period
+    fade = heard[last - 900 : last + 100]
     assert np.abs(np.diff(fade)).max() < 1.2 * 0.25 * 2 * np.pi * 100 / 48000  # nowhere a step
     assert np.abs(fade[:480]).max() > 0.15
     assert np.abs(fade[-124:]).max() < 0.02

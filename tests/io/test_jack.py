@@ -33,9 +33,14 @@ PORTS = [
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[JackServer]:
+def module_server() -> Iterator[JackServer]:
     with jack_server(48000, 128) as running:
         yield running
+
+
+@pytest.fixture
+def server(module_server: JackServer) -> JackServer:
+    return module_server.revive()
 
 
 class Loopback:
