@@ -11,7 +11,18 @@ from cyclopts import Parameter
 from rtsep.errors import RtsepError, UsageError, nearest
 
 #: What `all` leaves out: `guard` writes nothing down, the others need songs, `listening` is a page.
-APART = ("guard", "quality", "robustness", "listening", "mir1k", "stems", "separators", "confidence", "koretzky")
+APART = (
+    "guard",
+    "quality",
+    "robustness",
+    "listening",
+    "mir1k",
+    "stems",
+    "separators",
+    "confidence",
+    "koretzky",
+    "ablations",
+)
 
 #: Runs ``benchmarks.NAME`` from its folder, wherever that is: in a clone, or within the installed package.
 _START = """

@@ -322,6 +322,19 @@ def test_sar_at_equal_sir() -> None:
     )
 
 
+def test_ablations(tmp_path: Path, places: list[str]) -> None:
+    pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
+    variants = ["full", "no-score", "no-room", "ahead-1"]
+    page = run("ablations", tmp_path, *places, "--work", str(tmp_path / "work"), "--variants", *variants)
+    assert [row["variant"] for row in rows(page, "Sources")] == ["all of it", "without songs made from scores"]
+    assert [row["variant"] for row in rows(page, "Changes to the sound")] == ["all of it", "without reverb"]
+    assert len(rows(page, "Net and training")) == 2
+    kept = {path.parent.name: path for path in (tmp_path / "work").glob("*/scores-*.json")}
+    assert set(kept) == {f"{name}-1-0" for name in variants}
+    log = {name: (path.parent / "log.jsonl").read_text() for name, path in kept.items()}
+    assert log["full-1-0"] != log["no-room-1-0"]  # another sound
+
+
 def test_koretzky(tmp_path: Path, places: list[str]) -> None:
     pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
     pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'rtsep[eval]'")

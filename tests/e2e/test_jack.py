@@ -256,9 +256,8 @@ def test_a_signal_ends_with_a_fade(server_48k: JackServer, number: int, code: in
             heard = probe.run()[0]
             assert program.wait() == code
         try:
-            assert probe.skipped == 0  # the probe has heard every period
             is_faded(heard)
-        except AssertionError:  # a machine that stops for some milliseconds swallows a period: anew
+        except AssertionError:  # a machine that stops for some milliseconds swallows a period of the fade: anew
             if take == 7:
                 raise
         else:
@@ -269,7 +268,7 @@ def is_faded(heard: np.ndarray) -> None:
     """A sine at -12 dBFS that ends within the recording by a fade of 20 ms without a step."""
     last = int(np.flatnonzero(heard)[-1])
     assert 12000 < last < 72000 - 100
-    fade = heard[last - 900 : last + 100]
+    fade = heard[last - 900 : last + 100]  # before it, the probe may have missed a period
     assert np.abs(np.diff(fade)).max() < 1.2 * 0.25 * 2 * np.pi * 100 / 48000  # nowhere a step
     assert np.abs(fade[:480]).max() > 0.15
     assert np.abs(fade[-124:]).max() < 0.02
