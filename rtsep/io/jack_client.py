@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import re
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from rtsep.errors import DeviceError
 from rtsep.io.jack_callbacks import DOWN, ignore_message
 
+_PAUSES_S = (0.02, 0.05, 0.1, 0.2)  # between tries to open a client
 _watched: weakref.WeakKeyDictionary[Any, NDArray[np.int64]] = weakref.WeakKeyDictionary()
 
 
@@ -51,17 +53,24 @@ def connect_client(name: str, server: str | None = None) -> tuple[Any, Any, ctyp
     Raises
     ------
     DeviceError
-        Without libjack, or if no server answers.
+        Without libjack, if no server answers, or if it does not take the client.
     """
     jack, library = libjack()
     _bury()
-    try:
-        return jack, jack.Client(name, no_start_server=True, servername=server), library
-    except jack.JackError:
-        which = f"server '{server}'" if server else "server"
-        raise DeviceError(
-            f"JACK: no {which} is running (start one, or use PipeWire's with: pw-jack rtsep ...)"
-        ) from None
+    which = f"server '{server}'" if server else "server"
+    for pause in (*_PAUSES_S, None):
+        try:
+            return jack, jack.Client(name, no_start_server=True, servername=server), library
+        except jack.JackOpenError as error:
+            # A JACK2 server that is still taking leave of another client refuses a new one, at once and for a moment.
+            if not error.status.server_error:
+                raise DeviceError(
+                    f"JACK: no {which} is running (start one, or use PipeWire's with: pw-jack rtsep ...)"
+                ) from None
+            if pause is None:
+                break
+            time.sleep(pause)
+    raise DeviceError(f"JACK: the {which} runs but refuses the client {name} (see its own messages)")
 
 
 def watch(client: Any, state: NDArray[np.int64]) -> None:

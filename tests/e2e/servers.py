@@ -247,7 +247,7 @@ class PipeWire(Server):
 def jack_server(rate: int = 48000, block: int = 256, channels: int = 2) -> Iterator[JackServer]:
     """A JACK2 server on the dummy driver; real-time where that is permitted."""
     _need_programs("jackd")
-    _need_libjack()
+    need_libjack()
     server = JackServer(rate, block, channels)
     try:
         server.launch()
@@ -338,7 +338,8 @@ def _need_programs(*names: str) -> None:
     need(not missing, f"{', '.join(missing)} not installed")
 
 
-def _need_libjack() -> None:
+def need_libjack() -> None:
+    """Skip a test where libjack is missing."""
     from rtsep.errors import DeviceError
     from rtsep.io.jack_client import libjack
 

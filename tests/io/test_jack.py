@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from rtsep.io.jack import JackDriver, JackSource
 from rtsep.io.jack_client import select_ports
 from rtsep.io.tick import OVERRUNS, TICKS, UNDERRUNS, StreamContext
 from tests.e2e.jack_probe import EmptyClient, Probe
-from tests.e2e.servers import JackServer, jack_server
+from tests.e2e.servers import JackServer, jack_server, need_libjack
 
 pytestmark = pytest.mark.realtime
 
@@ -116,6 +117,30 @@ def test_freewheel_gives_the_same_bits_with_the_known_latency(server: JackServer
     first, second = (through(server, signal, delay) for _ in range(2))
     np.testing.assert_array_equal(first[:, delay:], signal[:, :-delay])
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(("refusals", "status", "said"), [(2, 0x21, ""), (9, 0x21, "refuses"), (1, 0x11, "no server")])
+def test_a_client_that_is_refused_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch, refusals: int, status: int, said: str
+) -> None:
+    """JACK2 refuses a client while another one still leaves: it is asked again; not the same as no server."""
+    need_libjack()
+    jack, library = jack_client.libjack()
+    left = [refusals]
+
+    class Refused:
+        def __init__(self, name: str, **_: object) -> None:
+            if left[0]:
+                left[0] -= 1
+                raise jack.JackOpenError(name, jack.Status(status))
+
+    module = SimpleNamespace(Client=Refused, JackOpenError=jack.JackOpenError)
+    monkeypatch.setattr(jack_client, "libjack", lambda: (module, library))
+    if not said:
+        assert isinstance(jack_client.connect_client("rtsep")[1], Refused)
+        return
+    with pytest.raises(DeviceError, match=said):
+        jack_client.connect_client("rtsep")
 
 
 @pytest.mark.parametrize("channels", [1, 2])
