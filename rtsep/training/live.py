@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rtsep.dsp.windows import asymmetric_pair
 from rtsep.errors import UsageError
 from rtsep.evaluation.scores import sdr, sdr_gain
 from rtsep.training import losses
@@ -67,6 +68,8 @@ class LiveRun:
         self.net, self.config, self.device, self.step, self.name = net, config, device, 0, name
         self.ends = torch.zeros(0, net.units, device=device)  # the memory's states after the last step
         self.model = Live(net).to(device, memory_format=torch.channels_last)
+        played = asymmetric_pair(WINDOW, net.hop)[1][-2 * net.hop :]
+        self.window = torch.from_numpy(played.astype(np.float32)).to(device)
         self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         if config.optimizer == "muon":
             self.optimizer: torch.optim.Optimizer = Muon(self.model, config.lr, config.weight_decay)
@@ -94,7 +97,7 @@ class LiveRun:
                 features = self.model.features(some["field"], warm[at : at + size])
                 logits, end = self.model.masks(features, start[at : at + size])
             ends.append(end.detach().float())
-            loss = losses.field_mask(logits.float(), some["target"], some["cross"], some["voice"], some["bins"])
+            loss = losses.heard_mask(logits.float(), some["sound"], some["bins"], self.window)
             loss = loss * (len(end) / n)
             loss.backward()
             total += loss.item()

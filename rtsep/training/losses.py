@@ -1,10 +1,12 @@
-"""What the nets are trained on. Everything is real: |X|, |V| and Re(V X*) say all that a real mask can change."""
+"""What the nets are trained on. Mostly |X|, |V| and Re(V X*), all that a real mask can change in a spectrum."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from rtsep.training.augment import WINDOW
 
 
 def binary_mask(logits: Tensor, binary: Tensor, bins: Tensor) -> Tensor:
@@ -58,6 +60,51 @@ def field_mask(logits: Tensor, field: Tensor, cross: Tensor, voice: Tensor, bins
     relative = error.clamp_min(0) / (power.sum((1, 2, 3)) + 1e-9)
     weight = magnitude.sqrt()
     best = (cross / (power + 1e-12)).clamp(0, 1)
+    squared = (weight * (mask - best).square()).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) + 1e-9)
+    return (0.5 * torch.log(relative + 3e-3) + 5.0 * squared).mean()
+
+
+def heard(spectra: Tensor, window: Tensor) -> Tensor:
+    """What overlap-add plays of frames, before it adds them up: their newest samples through the synthesis window.
+
+    Parameters
+    ----------
+    spectra : Tensor of complex64, shape (..., F)
+        The lowest bins of a transform of `WINDOW` samples; nothing above them.
+    window : Tensor, shape (samples,)
+        The synthesis window where it is not zero.
+
+    Returns
+    -------
+    Tensor, shape (..., samples)
+    """
+    whole = F.pad(spectra, (0, WINDOW // 2 + 1 - spectra.shape[-1]))
+    return torch.fft.irfft(whole, n=WINDOW)[..., -len(window) :] * window
+
+
+def heard_mask(logits: Tensor, sound: Tensor, bins: Tensor, window: Tensor) -> Tensor:
+    """`field_mask` with the error of what is `heard`, frame by frame.
+
+    A frame is much longer than what is played of it: a mask may do to the rest of it what it likes.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (B, T, 2, F)
+        Of the masks of middle and side.
+    sound : Tensor of complex64, shape (B, T, 2, 2, F)
+        Spectra of the mixture and of its vocals, each middle and side.
+    bins : Tensor, shape (B, F)
+        1 where the sources have content.
+    window : Tensor
+        As for `heard`.
+    """
+    mask = torch.sigmoid(logits)
+    mixture, vocals = (sound * bins[:, None, None, None]).unbind(2)
+    error = heard(mask * mixture - vocals, window).square().sum((1, 2, 3))
+    relative = error / (heard(mixture, window).square().sum((1, 2, 3)) + 1e-9)
+    magnitude = mixture.abs()
+    weight = magnitude.sqrt()
+    best = ((vocals * mixture.conj()).real / (magnitude.square() + 1e-12)).clamp(0, 1)
     squared = (weight * (mask - best).square()).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) + 1e-9)
     return (0.5 * torch.log(relative + 3e-3) + 5.0 * squared).mean()
 

@@ -36,12 +36,12 @@ class StereoBatch:
     """
 
     field: Floats  # (B, T, 4, BINS) of the mixture, as `features.stereo_field`
-    target: Floats  # (B, T', 4, BINS) the part of `field` that has targets
+    sound: Complex  # (B, T', 2, 2, BINS) of mixture and vocals, where there are targets
     cross: Floats  # (B, T', 2, BINS) Re(V conj X)
     voice: Floats  # (B,) energy of the vocals in the bins and frames that count
     bins: Floats  # (B, BINS) 1 where the sources have content
 
-    def arrays(self) -> dict[str, Floats]:
+    def arrays(self) -> dict[str, Floats | Complex]:
         """All of them by name."""
         return {name: getattr(self, name) for name in self.__slots__}
 
@@ -114,7 +114,7 @@ class StereoMixer(Mixer):
     def batch(self, step: int) -> StereoBatch:  # type: ignore[override]
         """The batch of a step: the same for the same seed, corpus and sizes."""
         rows = [self._targets(*row) for row in self._rows(step)]
-        return StereoBatch(*(np.stack([row[i] for row in rows]).astype(np.float32, copy=False) for i in range(5)))
+        return StereoBatch(*(np.stack(values) for values in zip(*rows, strict=True)))
 
     def sounds(self, step: int) -> Iterator[tuple[Floats, Floats]]:
         """What the net hears at a step: mixture and vocals of each row, left and right, shape (2, samples)."""
@@ -245,12 +245,13 @@ class StereoMixer(Mixer):
         result[:rows] = fft.irfft(out[:rows], self.length)
         return result
 
-    def _targets(self, x: Complex, v: Complex, bins: Floats) -> tuple[Floats, Floats, Floats, np.float32, Floats]:
+    def _targets(self, x: Complex, v: Complex, bins: Floats) -> tuple[Floats, Complex, Floats, np.float32, Floats]:
         """The fields of `StereoBatch` for one row."""
         field, cross = np.empty((len(x), 4, BINS), np.float32), np.empty((len(x), 2, BINS), np.float32)
         fields(x, v, field, cross)
         cut = slice(self.context - self.lookahead, len(x) - self.lookahead)
-        return field, field[cut], cross[cut], np.float32(np.vdot(v[cut], v[cut]).real), bins
+        sound = np.stack([x[cut], v[cut]], 1)
+        return field, sound, cross[cut], np.float32(np.vdot(v[cut], v[cut]).real), bins
 
     def _mixture(
         self, rng: np.random.Generator, v: Complex, a: Complex, top_v: float, top_a: float, true: bool

@@ -95,7 +95,7 @@ def test_targets_of_context_and_lookahead(corpus_folder: Path, cache_folder: Pat
     whole = StereoMixer(corpus, seed=3, frames=24, sources=2, rolls=1).batch(1)
     late = StereoMixer(corpus, seed=3, frames=24, sources=2, rolls=1, context=6, lookahead=4).batch(1)
     np.testing.assert_array_equal(late.field, whole.field)
-    np.testing.assert_array_equal(late.target, whole.field[:, 2:20])
+    np.testing.assert_array_equal(late.sound, whole.sound[:, 2:20])
     np.testing.assert_array_equal(late.cross, whole.cross[:, 2:20])
     assert (late.voice <= whole.voice).all()
 

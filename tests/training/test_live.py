@@ -12,15 +12,17 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
 pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
+from rtsep.dsp.windows import asymmetric_pair  # noqa: E402
 from rtsep.errors import UsageError  # noqa: E402
 from rtsep.training import gru  # noqa: E402
+from rtsep.training.augment import WINDOW  # noqa: E402
 from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
 from rtsep.training.live import LiveRun, LiveTraining, separate, train_live  # noqa: E402
 from rtsep.training.live_check import deviation  # noqa: E402
 from rtsep.training.live_graph import carried, streaming_graph  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402
-from rtsep.training.losses import field_mask  # noqa: E402
+from rtsep.training.losses import field_mask, heard, heard_mask  # noqa: E402
 from rtsep.training.nets.koretzky import Koretzky, NetConfig  # noqa: E402
 from rtsep.training.nets.live import BINS, FEATURES, Live, LiveConfig, running_mean  # noqa: E402
 from rtsep.training.stereo import StereoMixer  # noqa: E402
@@ -188,6 +190,23 @@ def test_loss_is_the_error_of_the_signal():
     squared = (weight * (mask - best).square()).sum((1, 2, 3)) / weight.sum((1, 2, 3))
     wanted = (0.5 * torch.log(relative + 3e-3) + 5 * squared).mean()
     torch.testing.assert_close(field_mask(logits, field, cross, voice, bins), wanted)
+
+
+def test_loss_of_what_is_heard():
+    """Through a window that hears whole frames the error is that of the spectra; else what overlap-add adds up."""
+    torch.manual_seed(0)
+    x, v = torch.randn(2, 8, 2, BINS, dtype=torch.cfloat), torch.randn(2, 8, 2, BINS, dtype=torch.cfloat)
+    x[..., 0] = v[..., 0] = 0  # counts once, the others twice
+    field = torch.cat([x.abs(), torch.zeros(2, 8, 2, BINS)], 2)
+    cross, voice, bins = (x.conj() * v).real, v.abs().square().sum((1, 2, 3)), torch.ones(2, BINS)
+    logits, sound = torch.randn(2, 8, 2, BINS), torch.stack([x, v], 2)
+    wanted = field_mask(logits, field, cross, voice, bins)
+    torch.testing.assert_close(heard_mask(logits, sound, bins, torch.ones(WINDOW)), wanted)
+    synthesis = asymmetric_pair(WINDOW, 128)[1]
+    assert not synthesis[:-256].any()
+    played = np.fft.irfft(np.pad(x.numpy(), ((0, 0),) * 3 + ((0, WINDOW // 2 + 1 - BINS),))) * synthesis
+    found = heard(x, torch.from_numpy(synthesis[-256:]).float())
+    np.testing.assert_allclose(found, played[..., -256:], atol=1e-6)
 
 
 def test_batches_follow_from_seed_and_step(corpus_folder: Path, cache_folder: Path):
