@@ -164,6 +164,19 @@ def parser(text: str | None) -> argparse.ArgumentParser:
     return made
 
 
+def variants_parser(text: str | None, name: str, steps: int) -> argparse.ArgumentParser:
+    """Options of a program, called `name`, that trains variants of a net for so many steps and scores them on songs."""
+    made = parser(text)
+    made.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the data pack")
+    made.add_argument("--cache", type=Path, default=Path("runs/cache"), metavar="DIR", help="decoded sound")
+    made.add_argument("--work", type=Path, default=OUTPUT / name, metavar="DIR", help="trained variants")
+    made.add_argument("--steps", type=int, default=steps, help="of each variant")
+    made.add_argument("--seed", type=int, default=0, help="of each variant")
+    made.add_argument("--seconds", type=float, default=10.0, metavar="S", help="of each song")
+    made.add_argument("--songs", type=int, default=100, metavar="N", help="of each set, at most")
+    return made
+
+
 def program(
     measure: Callable[[argparse.Namespace], Page], options: argparse.ArgumentParser, arguments: Sequence[str] | None
 ) -> int:

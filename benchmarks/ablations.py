@@ -9,20 +9,20 @@ that was stopped goes on, and several at once may share the variants between the
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks._page import OUTPUT, Page, Table, parser, program
-from benchmarks.separators import SETS, keep, some_of
+from benchmarks._page import Page, Table, program, variants_parser
+from benchmarks.separators import SETS, kept_scores, some_of
 from rtsep.errors import UsageError
 from rtsep.training.data import Clip, Corpus, load
 from rtsep.training.live import LiveRun, LiveTraining, mixer_of, score
@@ -36,7 +36,6 @@ NET = LiveConfig(channels=(8, 8, 8, 8), dense=256, units=128, local=8)
 TRAINING = LiveTraining(lr=3e-3, warmup=20, ema=0.98, sources=4, optimizer="muon")
 QUICK = replace(TRAINING, frames=20, sources=2)
 FIGURES = {"vocals_gain": "vocals", "accompaniment_gain": "accompaniment"}
-FULL = "all of it"
 #: Sources whose terms are not stated, or not wholly.
 UNCLEAR = ("mir1k", "nitsong070", "yorg")
 
@@ -44,7 +43,9 @@ UNCLEAR = ("mir1k", "nitsong070", "yorg")
 class Plainer(StereoMixer):
     """Mash-ups with some of the changes to the sound left out; `missing` names them."""
 
-    missing: str
+    def __init__(self, *arguments: Any, missing: str, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.missing = missing
 
     def _equalizer(self, rng: np.random.Generator) -> Floats:
         curve = super()._equalizer(rng)
@@ -85,7 +86,7 @@ def _dry(clip: Clip) -> bool:
 
 SOURCES, CHANGES, SIZES = "Sources", "Changes to the sound", "Net and training"
 VARIANTS = {
-    "full": Variant(SOURCES, FULL),
+    "full": Variant(SOURCES, "all of it"),
     "no-mir1k": Variant(SOURCES, "without MIR-1K and covers of it", lambda c: "mir1k" not in c.name),
     "no-wide-songs": Variant(SOURCES, "without the wide-band songs and covers of them", lambda c: "eir" not in c.name),
     "no-score": Variant(SOURCES, "without songs made from scores", lambda c: c.group != "score"),
@@ -130,6 +131,12 @@ def part(corpus: Corpus, wanted: Callable[[Clip], bool]) -> Corpus:
     )
 
 
+def place(name: str, arguments: Namespace) -> Path:
+    """Folder of a variant."""
+    folder: Path = arguments.work / f"{name}-{arguments.steps}-{arguments.seed}"
+    return folder
+
+
 def trained(name: str, arguments: Namespace) -> LiveRun:
     """A variant after all of its steps; begun or gone on with here where it lacks some."""
     variant = VARIANTS[name]
@@ -137,15 +144,14 @@ def trained(name: str, arguments: Namespace) -> LiveRun:
         QUICK if arguments.quick else TRAINING, steps=arguments.steps, seed=arguments.seed, **variant.training
     )
     run = LiveRun(replace(NET, **variant.net), settings, torch.device("cpu"))
-    runs = arguments.work / f"{name}-{arguments.steps}-{arguments.seed}"
+    runs = place(name, arguments)
     last = runs / "last.pt"
     if last.is_file():
         run.restore(read_checkpoint(last))
     if run.step < settings.steps:
         runs.mkdir(parents=True, exist_ok=True)
         corpus = part(load(arguments.data, arguments.cache, settings.split), variant.wanted)
-        mixer = mixer_of(corpus, settings, run.net)
-        mixer.__class__, mixer.missing = Plainer, variant.missing  # type: ignore[assignment,attr-defined]
+        mixer = mixer_of(corpus, settings, run.net, partial(Plainer, missing=variant.missing))
         past = []
         with (runs / "log.jsonl").open("a") as log:
             while run.step < settings.steps:
@@ -160,13 +166,13 @@ def trained(name: str, arguments: Namespace) -> LiveRun:
 
 def measured(name: str, arguments: Namespace, found: Sequence[Song]) -> dict[str, Any]:
     """The row of a variant, kept in a file for these songs."""
-    digest = hashlib.sha256(b"".join(song.vocals.tobytes() for song in found)).hexdigest()
-    path = arguments.work / f"{name}-{arguments.steps}-{arguments.seed}" / f"scores-{digest[:12]}.json"
-    if not path.is_file():
+
+    def make() -> dict[str, Any]:
         run = trained(name, arguments)
         weights = sum(p.numel() for p in run.model.parameters())
-        keep(path, {"weights": weights, **score(run.averaged(), iter(found))})
-    values = json.loads(path.read_text())
+        return {"weights": weights, **score(run.averaged(), iter(found))}
+
+    values = kept_scores(place(name, arguments), found, make)
     row = {f"{kind} {key}": values[kind][key] for kind in SETS if kind in values for key in FIGURES}
     print(name, {key: round(value, 2) for key, value in row.items()}, flush=True)
     return {"variant": VARIANTS[name].what, "weights": f"{values['weights'] / 1e6:.2f} M", **row}
@@ -212,15 +218,8 @@ def measure(arguments: Namespace) -> Page:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    options = parser(__doc__)
-    options.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the data pack")
-    options.add_argument("--cache", type=Path, default=Path("runs/cache"), metavar="DIR", help="decoded sound")
-    options.add_argument("--work", type=Path, default=OUTPUT / "ablations", metavar="DIR", help="trained variants")
+    options = variants_parser(__doc__, "ablations", 400)
     options.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="NAME")
-    options.add_argument("--steps", type=int, default=400, help="of each variant")
-    options.add_argument("--seed", type=int, default=0, help="of each variant")
-    options.add_argument("--seconds", type=float, default=10.0, metavar="S", help="of each song")
-    options.add_argument("--songs", type=int, default=100, metavar="N", help="of each set, at most")
     return program(measure, options, arguments)
 
 

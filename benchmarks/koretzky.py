@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks._page import OUTPUT, Page, Table, parser, program
-from benchmarks.separators import SETS, keep, some_of
+from benchmarks._page import Page, Table, program, variants_parser
+from benchmarks.separators import SETS, kept_scores, some_of
 from rtsep.errors import UsageError
 from rtsep.evaluation.plots import pyplot
 from rtsep.training.evaluate import score
@@ -62,12 +62,12 @@ def masks_of(model: Koretzky) -> Callable[[Mask], tuple[Mask, Mask]]:
 
 def scored(model: Koretzky, found: Sequence[Song], lookahead: int, folder: Path) -> dict[str, float]:
     """Mean gains by set, kept in a file for these songs."""
-    digest = hashlib.sha256(b"".join(song.vocals.tobytes() for song in found)).hexdigest()
-    path = folder / f"scores-{digest[:12]}.json"
-    if not path.is_file():
+
+    def make() -> list[dict[str, Any]]:
         torch.set_num_threads(1)
-        keep(path, [asdict(score(song, masks_of(model), lookahead)) for song in found])
-    rows = json.loads(path.read_text())
+        return [asdict(score(song, masks_of(model), lookahead)) for song in found]
+
+    rows = kept_scores(folder, found, make)
     kinds = [kind for kind in SETS if any(row["kind"] == kind for row in rows)]
     return {
         f"{kind} {figure}": float(np.mean([row[figure] for row in rows if row["kind"] == kind]))
@@ -185,17 +185,10 @@ def measure(arguments: Namespace) -> Page:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    options = parser(__doc__)
-    options.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the data pack")
-    options.add_argument("--cache", type=Path, default=Path("runs/cache"), metavar="DIR", help="decoded sound")
-    options.add_argument("--work", type=Path, default=OUTPUT / "koretzky", metavar="DIR", help="trained variants")
+    options = variants_parser(__doc__, "koretzky", 100)
     options.add_argument("--init", type=Path, default=MODEL, metavar="DIR", help="model folder to begin with")
     options.add_argument("--lookaheads", type=int, nargs="+", default=[0, 3, 6, 12], metavar="HOPS")
-    options.add_argument("--steps", type=int, default=100, help="of each variant")
     options.add_argument("--lr", type=float, default=2e-3, help="highest learning rate of each variant")
-    options.add_argument("--seed", type=int, default=0, help="of each variant")
-    options.add_argument("--seconds", type=float, default=10.0, metavar="S", help="of each song")
-    options.add_argument("--songs", type=int, default=100, metavar="N", help="of each set, at most")
     return program(measure, options, arguments)
 
 

@@ -170,6 +170,15 @@ def keep(path: Path, value: Any) -> None:
     part.replace(path)
 
 
+def kept_scores(folder: Path, found: Sequence[Song], make: Callable[[], Any]) -> Any:
+    """Scores of these songs: those in the folder, or what `make` finds, which is put there."""
+    digest = hashlib.sha256(b"".join(song.vocals.tobytes() for song in found)).hexdigest()
+    path = folder / f"scores-{digest[:12]}.json"
+    if not path.is_file():
+        keep(path, make())
+    return json.loads(path.read_text())
+
+
 def kinds(found: Sequence[Song]) -> list[str]:
     """Of the songs, in the order of `SETS`."""
     return [kind for kind in SETS if any(song.kind == kind for song in found)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -262,9 +262,11 @@ def train_live(
     return last
 
 
-def mixer_of(corpus: Corpus, settings: LiveTraining, net: LiveConfig) -> StereoMixer:
+def mixer_of(
+    corpus: Corpus, settings: LiveTraining, net: LiveConfig, kind: Callable[..., StereoMixer] = StereoMixer
+) -> StereoMixer:
     """The mash-ups of a training: frames `GRID` apart through the window of the net's own hop."""
-    return StereoMixer(
+    return kind(
         corpus,
         seed=settings.seed,
         frames=settings.frames + CONTEXT - 1,

@@ -39,10 +39,7 @@ def soft_mask(logits: Tensor, magnitude: Tensor, ratio: Tensor, voice: Tensor, b
     valid = bins[:, None]
     total = (power * valid).sum((1, 2)) + 1e-9
     relative = (error * valid).sum((1, 2)).clamp_min(0) / total
-    weight = magnitude.sqrt() * valid
-    best = ratio.clamp(0, 1)
-    squared = (weight * (mask - best).square()).sum((1, 2)) / (weight.sum((1, 2)) + 1e-9)
-    return (0.5 * torch.log(relative + 3e-3) + 5.0 * squared).mean()
+    return _with_masks(relative, mask, ratio, magnitude.sqrt() * valid)
 
 
 def field_mask(logits: Tensor, field: Tensor, cross: Tensor, voice: Tensor, bins: Tensor) -> Tensor:
@@ -58,10 +55,7 @@ def field_mask(logits: Tensor, field: Tensor, cross: Tensor, voice: Tensor, bins
     cross = cross * valid
     error = (mask * (mask * power - 2 * cross)).sum((1, 2, 3)) + voice
     relative = error.clamp_min(0) / (power.sum((1, 2, 3)) + 1e-9)
-    weight = magnitude.sqrt()
-    best = (cross / (power + 1e-12)).clamp(0, 1)
-    squared = (weight * (mask - best).square()).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) + 1e-9)
-    return (0.5 * torch.log(relative + 3e-3) + 5.0 * squared).mean()
+    return _with_masks(relative, mask, cross / (power + 1e-12), magnitude.sqrt())
 
 
 def heard(spectra: Tensor, window: Tensor) -> Tensor:
@@ -103,9 +97,14 @@ def heard_mask(logits: Tensor, sound: Tensor, bins: Tensor, window: Tensor) -> T
     error = heard(mask * mixture - vocals, window).square().sum((1, 2, 3))
     relative = error / (heard(mixture, window).square().sum((1, 2, 3)) + 1e-9)
     magnitude = mixture.abs()
-    weight = magnitude.sqrt()
-    best = ((vocals * mixture.conj()).real / (magnitude.square() + 1e-12)).clamp(0, 1)
-    squared = (weight * (mask - best).square()).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) + 1e-9)
+    ratio = (vocals * mixture.conj()).real / (magnitude.square() + 1e-12)
+    return _with_masks(relative, mask, ratio, magnitude.sqrt())
+
+
+def _with_masks(relative: Tensor, mask: Tensor, ratio: Tensor, weight: Tensor) -> Tensor:
+    """Logarithm of the relative error (B), and the squared error to the best mask, which is `ratio` clipped to 0..1."""
+    axes = tuple(range(1, mask.ndim))
+    squared = (weight * (mask - ratio.clamp(0, 1)).square()).sum(axes) / (weight.sum(axes) + 1e-9)
     return (0.5 * torch.log(relative + 3e-3) + 5.0 * squared).mean()
 
 
