@@ -86,8 +86,8 @@ def train(
     lr
         Highest learning rate; 0.003 if not given, 0.001 with --init for the live family.
     optimizer
-        Of a net of the shared loop: all but muon; of the live family: adamw (if not given) or muon,
-        which learns more in a step.
+        Of a net of the shared loop: any; of the live family: adamw (if not given) or muon, which learns
+        more in a step.
     set_
         NAME=VALUE: any other setting of a net of the shared loop, such as units=256; may be repeated.
     split

@@ -28,12 +28,13 @@ from torch import Tensor, nn
 
 from rtsep.errors import UsageError
 from rtsep.training.loop import progress, read_checkpoint
+from rtsep.training.muon import Muon
 from rtsep.training.schedule import follow, noted, rate
 
 if TYPE_CHECKING:
     from rtsep.training.export import Made
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
+OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs", "muon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,8 @@ def make_optimizer(model: nn.Module, s: Settings) -> torch.optim.Optimizer:
         return torch.optim.LBFGS(model.parameters(), max_iter=s.iterations, line_search_fn="strong_wolfe")
     if s.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), s.lr, momentum=0.9, nesterov=True, weight_decay=s.weight_decay)
+    if s.optimizer == "muon":
+        return Muon(model, s.lr, s.weight_decay)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     if s.optimizer not in kinds:
         raise UsageError(f"optimizer {s.optimizer!r}: expected {' or '.join(OPTIMIZERS)}")
