@@ -79,7 +79,7 @@ def test_a_training_with_muon_goes_on_alike(corpus_folder: Path, cache_folder: P
 
 @pytest.mark.parametrize(
     ("net", "optimizer", "message"),
-    [("live", "sgd", "expects adamw or muon"), ("koretzky", "muon", "not for this net"), ("drnn", "muon", "optimizer")],
+    [("live", "sgd", "expects adamw or muon"), ("koretzky", "muon", "not for this net"), ("nmf", "muon", "optimizer")],
 )
 def test_a_wrong_optimizer_is_said(net: str, optimizer: str, message: str, corpus_folder: Path, tmp_path: Path):
     with pytest.raises(UsageError, match=message):
