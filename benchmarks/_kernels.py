@@ -7,13 +7,14 @@ from __future__ import annotations
 from numba import njit, types
 
 from rtsep.engine import worker
-from rtsep.engine.chain import give, take
-from rtsep.engine.worker import HOPS, INPUT_RATE, LOOKAHEAD, PUBLISHED, RATE, SPECTRUM_READY
-from rtsep.io.clock import now_ns, post
+from rtsep.engine.chain import give
+from rtsep.engine.worker import HOPS, INPUT_RATE, LOOKAHEAD, RATE
+from rtsep.io.clock import now_ns
 from rtsep.io.tick import tick
 from rtsep.native import call, store_release
 
-_fill, _mask_for, _mix, _output = worker._fill, worker._mask_for, worker._mix, worker._output
+_fill, _publish, _mask_for = worker._fill, worker._publish, worker._mask_for
+_mix, _output = worker._mix, worker._output
 
 
 @njit(nogil=True, cache=True)
@@ -33,9 +34,7 @@ def run_hops(w, chain, context, left, right, out, first, count, tick_ns, host_ns
         ticked = now_ns(clock)
         if not _fill(w, words[RATE] / words[INPUT_RATE]):
             return i
-        take(chain, w.block, hop)
-        store_release(words, PUBLISHED, hop + 1)
-        post(words[SPECTRUM_READY])
+        _publish(w, chain, hop)
         mask, _ = _mask_for(w, hop)
         give(chain, hop, mask, words[LOOKAHEAD])
         _mix(w, chain)

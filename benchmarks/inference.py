@@ -78,17 +78,19 @@ def row(run: Callable[[], object], hop_s: float, runs: int, paced: int, **about:
 def _without_binding(net: session.Net, manifest: Manifest) -> Callable[[], object]:
     """Run with arrays handed over and returned at each call, the state too."""
     state = {tensor.input: np.zeros(tensor.shape, np.float32) for tensor in manifest.state}
+    wanted = manifest.tensors.stems_wanted
+    fixed = {} if wanted is None else {wanted: np.zeros(1, np.float32)}
     outputs = [manifest.tensors.mask, *(tensor.output for tensor in manifest.state)]
 
     def run() -> None:
-        found = net._session.run(outputs, {manifest.tensors.input: net.input, **state})
+        found = net._session.run(outputs, {manifest.tensors.input: net.input, **fixed, **state})
         state.update(zip(state, found[1:], strict=True))
 
     return run
 
 
 def rows(name: str, runs: int, paced: int) -> list[Row]:
-    """Every way to run one model on this machine."""
+    """Every way to run one model on this machine; stems that can be left out are."""
     separator = create(name)
     assert isinstance(separator, OnnxSeparator)
     manifest, package, library = separator.manifest, session.onnxruntime(), ort.library()
@@ -96,18 +98,21 @@ def rows(name: str, runs: int, paced: int) -> list[Row]:
     feature = features.make(manifest.features.kind, manifest.features.bins)
     hop_s = manifest.transform.hop / _SAMPLERATE
     nets: list[tuple[dict[str, Any], session.Net | CompiledNet]] = []
+    wanted = np.zeros(1, np.float32)
     if library is not None:
-        net = CompiledNet(manifest, ort.Session(library, data), feature, session.mask_shape(manifest, feature))
+        opened_in_c, shape = ort.Session(library, data), session.mask_shape(manifest, feature)
+        net = CompiledNet(manifest, opened_in_c, feature, shape, wanted)
         nets.append(({"device": "cpu", "threads": 1, "binding": IN_C}, net))
     for threads in (1, 2):
         options = session._options(package)
         options.intra_op_num_threads = threads
         opened = package.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        nets.append(({"device": "cpu", "threads": threads, "binding": "bound"}, session.Net(manifest, opened, feature)))
+        on_cpu = session.Net(manifest, opened, feature, stems_wanted=wanted)
+        nets.append(({"device": "cpu", "threads": threads, "binding": "bound"}, on_cpu))
     if session.CUDA in package.get_available_providers():
-        for graph in (False, True):
+        for graph in (False, True) if manifest.tensors.stems_wanted is None else (False,):  # a branch is no graph
             opened = session._cuda_session(package, data, graph)
-            on_cuda = session.Net(manifest, opened, feature, on_cuda=True, cuda_graph=graph)
+            on_cuda = session.Net(manifest, opened, feature, True, graph, wanted)
             device = "cuda, graph" if graph else "cuda"
             nets.append(({"device": device, "threads": 1, "binding": "bound"}, on_cuda))
     found = []

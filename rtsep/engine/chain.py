@@ -48,6 +48,7 @@ class ChainMemory(NamedTuple):
     music: NDArray[np.float32]  # (channels, hop)
     stems: NDArray[np.float32]  # (stems, channels, hop), parts of the music
     stem_tails: NDArray[np.float32]  # (stems, channels, hop)
+    stems_wanted: NDArray[np.float32]  # (1,), the separator's
 
 
 @njit(nogil=True, cache=True)
@@ -83,7 +84,7 @@ def _part(chain, spectrum, mask, tail, out):
 @njit(nogil=True, cache=True)
 def give(chain, index, mask_index, lookahead):
     """Split the hop that came `lookahead` hops before hop `index` with mask number `mask_index` into vocals and
-    music, and of the music the stems.
+    music, and of the music the stems; these are silent while nobody wants them.
     """
     slots = chain.spectra.shape[0]
     spectrum = chain.spectra[(index - lookahead) & (slots - 1)]
@@ -91,7 +92,11 @@ def give(chain, index, mask_index, lookahead):
     stems = chain.stems.shape[0]
     rows = mask.shape[0] // (1 + stems)
     _part(chain, spectrum, mask[:rows], chain.tail, chain.vocals)
-    for s in range(stems):
+    wanted = chain.stems_wanted[0] != 0
+    if not wanted:
+        chain.stems[:] = 0.0
+        chain.stem_tails[:] = 0.0
+    for s in range(stems if wanted else 0):
         own = mask[(1 + s) * rows : (2 + s) * rows]
         _part(chain, spectrum, own, chain.stem_tails[s], chain.stems[s])
     hop = chain.vocals.shape[1]
@@ -117,6 +122,7 @@ class Chain:
 
     def __init__(self, separator: Separator, spec: StreamSpec) -> None:
         separator.prepare(spec)
+        separator.stems_wanted[0] = 1.0
         self.separator = separator
         self.spec = spec
         self.lookahead = separator.latency // spec.hop
@@ -143,6 +149,7 @@ class Chain:
             np.zeros(block, np.float32),
             np.zeros(stems, np.float32),
             np.zeros(stems, np.float32),
+            separator.stems_wanted,
         )
         self._hops = 0
 

@@ -224,6 +224,18 @@ def _from_source(w):
 
 
 @njit(nogil=True, cache=True)
+def _publish(w, chain, hop):
+    """Hand the spectrum of `w.block` to the inference thread, and whether the stems are heard or recorded."""
+    words = w.words
+    if w.stem_ramps.shape[0] > 0:
+        heard = load_acquire(words, RECORD) != 0 or not at_unity(w.stem_ramps)
+        chain.stems_wanted[0] = 1.0 if heard else 0.0
+    take(chain, w.block, hop)
+    store_release(words, PUBLISHED, hop + 1)
+    post(words[SPECTRUM_READY])
+
+
+@njit(nogil=True, cache=True)
 def _mask_for(w, hop):
     """Number of the mask to use for hop `hop`; waits for its own until the deadline. Returns (mask, nanoseconds
     waited).
@@ -353,9 +365,7 @@ def work(w, chain):
         if words[SPLIT] != 0:
             _from_source(w)
         began = now_ns(clock)
-        take(chain, w.block, hop)
-        store_release(words, PUBLISHED, hop + 1)
-        post(words[SPECTRUM_READY])
+        _publish(w, chain, hop)
         mask, nanoseconds = _mask_for(w, hop)
         give(chain, hop, mask, words[LOOKAHEAD])
         _mix(w, chain)

@@ -182,6 +182,9 @@ class Separator(ABC):
         self.params = Parameters(self.PARAMS)
         #: Lines for the user that are no errors, such as why a GPU is not used; filled by `prepare`.
         self.notes: list[str] = []
+        #: (1,) 0 while nobody hears the stems, else 1: a separator may leave their rows of the mask at 0 then. Written
+        #: by the worker thread before each spectrum.
+        self.stems_wanted: NDArray[np.float32] = np.ones(1, np.float32)
 
     def __init_subclass__(cls) -> None:
         # Whoever replaces `process` alone does not mean the C function that he inherits.

@@ -103,11 +103,20 @@ class CompiledNet:
         Shape of the input.
     mask_shape : tuple of int
         Shape of the mask.
+    stems_wanted : ndarray of float32, shape (1,), optional
+        Input of a net that can leave out its stems, shared with whoever writes it; else they are always drawn.
     """
 
     device = "cpu"
 
-    def __init__(self, manifest: Manifest, session: Session, feature: Feature, mask_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        session: Session,
+        feature: Feature,
+        mask_shape: tuple[int, ...],
+        stems_wanted: NDArray[np.float32] | None = None,
+    ) -> None:
         self._session, self._feature, self._message = session, feature, session.library.message
         tensors = manifest.tensors
         #: Input of the next run, and mask and voice probability of the last one.
@@ -116,8 +125,11 @@ class CompiledNet:
         self.vad: NDArray[np.float32] | None = None if tensors.vad is None else np.zeros((1, 1), np.float32)
         turns = tensors.turns
         self._states = [[np.zeros(state.shape, np.float32) for state in manifest.state] for _ in range(2 * turns)]
+        self._stems_wanted = np.ones(1, np.float32) if stems_wanted is None else stems_wanted
 
         inputs, outputs = {tensors.input: session.tensor(self.input)}, {tensors.mask: session.tensor(self.mask)}
+        if tensors.stems_wanted is not None:
+            inputs[tensors.stems_wanted] = session.tensor(self._stems_wanted)
         if tensors.vad is not None and self.vad is not None:
             outputs[tensors.vad] = session.tensor(self.vad)
         states = [[session.tensor(array) for array in arrays] for arrays in self._states]

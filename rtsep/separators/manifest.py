@@ -97,6 +97,8 @@ class Tensors(msgspec.Struct, frozen=True):
     stems : list of str
         Of `rtsep.separators.base.STEMS`: as many rows after those of the mask, in this order, each with the share of
         its stem in what the mask leaves.
+    stems_wanted : str or None
+        Input of shape (1,), for a net that can leave these rows out: 0 while nobody hears the stems, else 1.
     """
 
     input: str
@@ -109,6 +111,11 @@ class Tensors(msgspec.Struct, frozen=True):
     confidence: bool = False
     turns: int = 1
     stems: list[Literal["drums", "bass"]] = []
+    stems_wanted: str | None = None
+
+    def inputs(self) -> list[str]:
+        """Names of all inputs but the states."""
+        return [self.input, *([self.stems_wanted] if self.stems_wanted is not None else [])]
 
 
 class State(msgspec.Struct, frozen=True):
@@ -231,7 +238,7 @@ def _is_struct(kind: Any) -> bool:
 
 def _refuse_nonsense(path: Path, m: Manifest) -> None:
     hop, window, rows = m.transform.hop, m.transform.window, m.tensors.lookaheads
-    tensors = [m.tensors.input, m.tensors.mask, *([m.tensors.vad] if m.tensors.vad is not None else [])]
+    tensors = [*m.tensors.inputs(), m.tensors.mask, *([m.tensors.vad] if m.tensors.vad is not None else [])]
     tensors += [name for state in m.state for name in (state.input, state.output)]
     rules = {
         f"file.name '{m.file.name}' is not the name of a file in this folder": Path(m.file.name).name == m.file.name,
@@ -249,6 +256,8 @@ def _refuse_nonsense(path: Path, m: Manifest) -> None:
         f"tensors.turns {m.tensors.turns} is not from 1 to {MOST_TURNS}": 1 <= m.tensors.turns <= MOST_TURNS,
         f"tensors.stems {m.tensors.stems} holds one twice, or is not for a net with lookaheads": not m.tensors.stems
         or (len(set(m.tensors.stems)) == len(m.tensors.stems) and rows == 1),
+        f"tensors.stems_wanted '{m.tensors.stems_wanted}' is for a net with stems": m.tensors.stems_wanted is None
+        or bool(m.tensors.stems),
         "two tensors have the same name": len(set(tensors)) == len(tensors),
         "a state's shape is empty or holds a size below 1": all(s.shape and min(s.shape) >= 1 for s in m.state),
         f"a state's silent_runs is not from 0 to {MOST_SILENT_RUNS}": all(

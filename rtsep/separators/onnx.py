@@ -192,7 +192,9 @@ class OnnxSeparator(Separator):
                 raise UsageError(f"separator {self.name} does not run at {what} {found}: {allowed} is what it needs")
         if self._net is None:
             data = manifest.read_file(self.folder, self.manifest)
-            self._net = open_net(self.manifest, data, self._feature, self._device, self._cuda_graph, self.notes)
+            self._net = open_net(
+                self.manifest, data, self._feature, self._device, self._cuda_graph, self.notes, self.stems_wanted
+            )
             self.runs_on = self._net.device
             self.work_ms = WORK_MS if isinstance(self._net, CompiledNet) else LOCKED_WORK_MS
         self._spec = spec

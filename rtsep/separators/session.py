@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -35,7 +36,13 @@ def onnxruntime() -> ModuleType:
 
 
 def open_net(
-    manifest: Manifest, data: bytes, feature: Feature, device: str, cuda_graph: bool, notes: list[str]
+    manifest: Manifest,
+    data: bytes,
+    feature: Feature,
+    device: str,
+    cuda_graph: bool,
+    notes: list[str],
+    stems_wanted: NDArray[np.float32] | None = None,
 ) -> Net | CompiledNet:
     """Open a net, check it against its manifest and warm it up [main thread].
 
@@ -50,9 +57,12 @@ def open_net(
     device : {"auto", "cpu", "cuda"}
         ``auto`` takes CUDA where ONNX Runtime has it.
     cuda_graph : bool
-        On CUDA, replay the net as one graph.
+        On CUDA, replay the net as one graph; not for a net that can leave out its stems, for no graph has branches.
     notes : list of str
-        One line is appended if CUDA was wanted and does not work; the CPU is used then.
+        One line is appended if CUDA was wanted and does not work; the CPU is used then. One line if it works, but not
+        as a graph.
+    stems_wanted : ndarray of float32, shape (1,), optional
+        `rtsep.separators.base.Separator.stems_wanted`; else stems are always drawn.
 
     Raises
     ------
@@ -68,17 +78,21 @@ def open_net(
         reason = f"onnxruntime {version} is built without it (pip install 'rtsep[gpu]' in place of [cpu])"
         notes.append(f"CUDA is not used: {reason}; {manifest.name} runs on the CPU")
     elif device != "cpu" and has_cuda:
+        as_graph = cuda_graph and manifest.tensors.stems_wanted is None
         try:
-            on_cuda = _cuda_session(onnxruntime(), data, cuda_graph)
-            net = Net(manifest, on_cuda, feature, on_cuda=True, cuda_graph=cuda_graph)
+            on_cuda = _cuda_session(onnxruntime(), data, as_graph)
+            net = Net(manifest, on_cuda, feature, True, as_graph, stems_wanted)
             net.warm_up()
+            if cuda_graph and not as_graph:
+                notes.append(f"no CUDA graph is used: {manifest.name} leaves out its stems while nobody hears them")
             return net
         except ModelError:
             raise
         except Exception as error:  # ONNX Runtime has no common root of its errors
             notes.append(f"CUDA is not used: {_first_line(error)}; {manifest.name} runs on the CPU")
     try:
-        on_cpu = _net_in_c(manifest, library, data, feature) if library else _net_in_python(manifest, data, feature)
+        open_cpu = _net_in_python if library is None else partial(_net_in_c, library)
+        on_cpu = open_cpu(manifest, data, feature, stems_wanted)
         on_cpu.warm_up()
     except ModelError:
         raise
@@ -90,15 +104,22 @@ def open_net(
     return on_cpu
 
 
-def _net_in_c(manifest: Manifest, library: c_library.Library, data: bytes, feature: Feature) -> CompiledNet:
+def _net_in_c(
+    library: c_library.Library,
+    manifest: Manifest,
+    data: bytes,
+    feature: Feature,
+    stems_wanted: NDArray[np.float32] | None,
+) -> CompiledNet:
     session = c_library.Session(library, data)
     check_tensors(manifest, session, feature)
-    return CompiledNet(manifest, session, feature, mask_shape(manifest, feature))
+    return CompiledNet(manifest, session, feature, mask_shape(manifest, feature), stems_wanted)
 
 
-def _net_in_python(manifest: Manifest, data: bytes, feature: Feature) -> Net:
+def _net_in_python(manifest: Manifest, data: bytes, feature: Feature, stems_wanted: NDArray[np.float32] | None) -> Net:
     ort = onnxruntime()
-    return Net(manifest, ort.InferenceSession(data, _options(ort), providers=["CPUExecutionProvider"]), feature)
+    session = ort.InferenceSession(data, _options(ort), providers=["CPUExecutionProvider"])
+    return Net(manifest, session, feature, stems_wanted=stems_wanted)
 
 
 def _options(ort: ModuleType) -> Any:
@@ -148,6 +169,8 @@ def check_tensors(manifest: Manifest, session: Any, feature: Feature) -> None:
     outputs: dict[str, tuple[int, ...]] = {tensors.mask: mask_shape(manifest, feature)}
     if tensors.vad is not None:
         outputs[tensors.vad] = (1, 1)
+    if tensors.stems_wanted is not None:
+        inputs[tensors.stems_wanted] = (1,)
     inputs |= {state.input: tuple(state.shape) for state in states}
     outputs |= {state.output: tuple(state.shape) for state in states}
     for side, wanted, found in (
@@ -185,6 +208,8 @@ class Net:
         Shapes of input and mask.
     on_cuda, cuda_graph : bool
         Where the session runs, and whether it replays CUDA graphs.
+    stems_wanted : ndarray of float32, shape (1,), optional
+        Input of a net that can leave out its stems, shared with whoever writes it; else they are always drawn.
 
     Raises
     ------
@@ -193,7 +218,13 @@ class Net:
     """
 
     def __init__(
-        self, manifest: Manifest, session: Any, feature: Feature, on_cuda: bool = False, cuda_graph: bool = False
+        self,
+        manifest: Manifest,
+        session: Any,
+        feature: Feature,
+        on_cuda: bool = False,
+        cuda_graph: bool = False,
+        stems_wanted: NDArray[np.float32] | None = None,
     ) -> None:
         check_tensors(manifest, session, feature)
         self._ort = onnxruntime()
@@ -207,7 +238,9 @@ class Net:
         self.mask: NDArray[np.float32] = np.zeros(mask_shape(manifest, feature), np.float32)
         self.vad: NDArray[np.float32] | None = None if manifest.tensors.vad is None else np.zeros((1, 1), np.float32)
 
-        self._input = self._tensor(self.input)
+        wanted = np.ones(1, np.float32) if stems_wanted is None else stems_wanted
+        names = manifest.tensors.inputs()
+        self._inputs = [(n, host, self._tensor(host)) for n, host in zip(names, (self.input, wanted), strict=False)]
         outputs = {manifest.tensors.mask: self.mask}
         if manifest.tensors.vad is not None and self.vad is not None:
             outputs[manifest.tensors.vad] = self.vad
@@ -233,7 +266,8 @@ class Net:
 
     def _bind(self, manifest: Manifest, index: int) -> tuple[Any, Any]:
         binding = self._session.io_binding()
-        binding.bind_ortvalue_input(manifest.tensors.input, self._input)
+        for name, _, tensor in self._inputs:
+            binding.bind_ortvalue_input(name, tensor)
         for name, _, tensor in self._outputs:
             binding.bind_ortvalue_output(name, tensor)
         for state, old, new in zip(
@@ -249,7 +283,8 @@ class Net:
     def run(self) -> None:
         """Compute mask, voice probability and next state from `input`, with the GIL released [inference thread]."""
         if self._staged:
-            self._input.update_inplace(self.input)
+            for _, host, tensor in self._inputs:
+                tensor.update_inplace(host)
         self._session.run_with_iobinding(*self._runs[self._next])
         self._next = (self._next + 1) % len(self._runs)
         if self._copied_back:

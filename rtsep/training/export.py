@@ -19,7 +19,7 @@ from rtsep.training.graph import OPSET, Carried, states, streaming_graph
 from rtsep.training.loop import read_checkpoint
 from rtsep.training.nets.koretzky import BINS, CONTEXT, Koretzky, NetConfig
 from rtsep.training.proof import Stepper
-from rtsep.training.stems_graph import rounded
+from rtsep.training.stems_graph import WANTED, rounded
 from rtsep.training.tasks import TASKS, find
 
 # Of the masks against torch, and of the whole stream against torch's offline form, in dB under it.
@@ -104,7 +104,7 @@ def deviation(model: Koretzky, onnx_bytes: bytes, carried: Carried, frames: int 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
-    step = Stepper(session, "magnitude", ("mask", "vad"), carried)
+    step = Stepper(session, "magnitude", ("mask", "vad"), carried, {} if model.stems is None else {WANTED: [1.0]})
     mask, vad = (x.numpy() for x in model.infer(torch.from_numpy(magnitude)))
     mask = mask[:, None]
     if model.stems is not None:
@@ -184,7 +184,7 @@ def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> Made:
         "mid_magnitude",
         BINS,
         "magnitude",
-        'vad = "vad"\n' + ('stems = ["drums", "bass"]\n' if stems else ""),
+        'vad = "vad"\n' + (f'stems = ["drums", "bass"]\nstems_wanted = "{WANTED}"\n' if stems else ""),
         values["config"]["lookahead"],
         parameters={"binary": 0.0, "threshold": 0.5, "vad_threshold": GATE_FROM},
     )

@@ -95,6 +95,12 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
+    def branch(self) -> Graph:
+        """A graph for a branch of this one: nodes of its own, the constants lie in this one."""
+        inner = Graph()
+        inner.constants = self.constants
+        return inner
+
     def add(self, op: str, inputs: list[str], output: str, **attributes: object) -> str:
         """Append a node with one output and return its name."""
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
@@ -316,7 +322,11 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, Carried]:
     proto = helper.make_graph(
         graph.nodes,
         "koretzky",
-        [value("magnitude", 1, BINS), *(value(name, *first.shape) for name, (_, first) in carried.items())],
+        [
+            value("magnitude", 1, BINS),
+            *([] if model.stems is None else [value(stems_graph.WANTED, 1)]),
+            *(value(name, *first.shape) for name, (_, first) in carried.items()),
+        ],
         [
             value("mask", 1 if model.stems is None else 3, BINS),
             value("vad", 1, 1),

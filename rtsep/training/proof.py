@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -65,16 +66,27 @@ class Stepper:
         What a call returns.
     carried : Carried
         Its states.
+    fixed : dict of str to sequence of float, optional
+        Further inputs, which begin so.
     """
 
-    def __init__(self, session: Any, name: str, outputs: Sequence[str], carried: Carried) -> None:
+    def __init__(
+        self,
+        session: Any,
+        name: str,
+        outputs: Sequence[str],
+        carried: Carried,
+        fixed: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    ) -> None:
         self._session, self._name, self._count = session, name, len(outputs)
+        #: Further inputs, by name.
+        self.fixed = {key: np.array(value, np.float32) for key, value in fixed.items()}
         self._outputs = [*outputs, *(output for output, _ in carried.values())]
         #: By the names of the inputs.
         self.states = {key: first for key, (_, first) in carried.items()}
 
     def __call__(self, frame: Floats) -> list[Floats]:
-        found = self._session.run(self._outputs, {self._name: frame, **self.states})
+        found = self._session.run(self._outputs, {self._name: frame, **self.fixed, **self.states})
         self.states = dict(zip(self.states, found[self._count :], strict=True))
         return list(found[: self._count])
 

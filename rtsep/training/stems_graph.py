@@ -1,4 +1,8 @@
-"""The head for the stems as a part of koretzky's streaming graph, and back from its file."""
+"""The head for the stems as a branch of koretzky's streaming graph, and back from its file.
+
+It is worth a fifth of the net's time, so it is worked out only while `WANTED` says that somebody hears the stems. What
+it carries from frame to frame are features alone, which the net makes anyway: it can be left out at any hop.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,14 @@ import copy
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from rtsep.training.graph import Graph, Memory, affine, linear
 from rtsep.training.nets.koretzky import BINS, LEAK, SILENCE
 from rtsep.training.nets.stems import APART, NAMES, POOL, WIDTH, StemHead
 
+#: Input (1,) of a net with a head: above 0, its rows of the mask are drawn; else they are 0.
+WANTED = "stems_wanted"
 #: Weights that lie in the file as float16: together nearly all of them.
 HALF = ("place", "dense.weight", "bins.weight")
 
@@ -37,6 +44,21 @@ def _half(graph: Graph, name: str, value: torch.Tensor) -> str:
 
 def add_head(graph: Graph, head: StemHead, feature: str, hidden: str, past: Memory) -> str:
     """The newest features (1, 1, 1, 513) and the trunk's dense layer (1, units) to shares of drums, bass (2, 513)."""
+    recent = graph.carry(past, feature)
+    drawn, nothing = graph.branch(), graph.branch()
+    none = graph.constant("stems_none", np.zeros((2, BINS), np.float32))
+    rows = [_shares(drawn, head, recent, hidden), nothing.add("Identity", [none], "stems_unheard")]
+    branches = [
+        helper.make_graph(part.nodes, name, [], [helper.make_tensor_value_info(row, TensorProto.FLOAT, (2, BINS))])
+        for part, row, name in zip((drawn, nothing), rows, ("stems_drawn", "stems_left_out"), strict=True)
+    ]
+    graph.add("Reshape", [WANTED, graph.shape()], "stems_switch")
+    graph.add("Greater", ["stems_switch", graph.number(0.0)], "stems_heard")
+    return graph.add("If", ["stems_heard"], "stems_rows", then_branch=branches[0], else_branch=branches[1])
+
+
+def _shares(graph: Graph, head: StemHead, recent: str, hidden: str) -> str:
+    """`add_head` of the features of all frames that it sees."""
 
     def conv(name: str, x: str, norm: torch.nn.Module, apart: int = 1) -> str:
         layer = getattr(head, name)
@@ -50,7 +72,6 @@ def add_head(graph: Graph, head: StemHead, feature: str, hidden: str, past: Memo
     def leak(x: str) -> str:
         return graph.add("LeakyRelu", [x], x + "_leaky", alpha=LEAK)
 
-    recent = graph.carry(past, feature)
     x = graph.add("Reshape", [recent, graph.shape(1, head.frames, BINS)], "stems_frames")
     x = conv("near", x, head.norms[0])
     x = leak(graph.add("Add", [x, _half(graph, "stems_place", head.place)], "stems_placed"))
@@ -70,7 +91,7 @@ def add_head(graph: Graph, head: StemHead, feature: str, hidden: str, past: Memo
     bins = graph.add("Reshape", [bins, graph.shape(1, len(NAMES), BINS)], "stems_by_bin")
     shares = graph.add("Softmax", [graph.add("Add", [x, bins], "stems_logits")], "stems_shares", axis=1)
     kept = graph.add("Slice", [shares, graph.shape(0), graph.shape(2), graph.shape(1)], "stems_kept")
-    return graph.add("Reshape", [kept, graph.shape(2, BINS)], "stems_rows")
+    return graph.add("Reshape", [kept, graph.shape(2, BINS)], "stems_both")
 
 
 @torch.no_grad()

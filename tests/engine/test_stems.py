@@ -153,6 +153,52 @@ def test_a_fader_moves_in_a_straight_line() -> None:
     assert np.abs(out[24064:26000] - (gain * wanted)[24064:26000]).max() < 0.15
 
 
+class Asked(Bands):
+    """Writes down at which hops its stems were wanted, and leaves them out where they were not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wanted: list[bool] = []
+
+    def process(self, spectrum: Spectrum, mask: Mask) -> None:
+        self.wanted.append(bool(self.stems_wanted[0]))
+        mask[:] = self.mask
+        if not self.wanted[-1]:
+            mask[len(spectrum) :] = 0.0
+
+
+@pytest.mark.parametrize(("level", "wanted"), [(0.0, False), (-INF, True), (-3.0, True)])
+def test_stems_are_asked_for_only_where_their_faders_are_moved(level: float, wanted: bool) -> None:
+    sound, asked, controls = noise(12000, 2), Asked(), Controls(-6.0, -3.0, parts_db={"other": level})
+    found, _ = run(sound, asked, controls=controls)
+    assert set(asked.wanted) == {wanted} and len(asked.wanted) > 40
+    always, _ = run(sound, Bands(), controls=controls)
+    assert np.array_equal(found, always)
+
+
+def test_stems_are_asked_for_while_a_fader_moves_or_a_recording_runs() -> None:
+    sound, asked = noise(256 * 120, 2), Asked()
+    driver = ArrayDriver(48000, 256)
+    stream = Stream(driver, None, asked, 256, Controls())
+    stream.start()
+    changes = {
+        10: lambda: stream.part_ramps["bass"].set_db(-INF),
+        30: lambda: stream.part_ramps["bass"].set_db(0.0),
+        60: lambda: setattr(stream, "recording", True),
+        80: lambda: setattr(stream, "recording", False),
+    }
+    for at in range(120):
+        changes.get(at, lambda: None)()
+        driver.play(sound[256 * at : 256 * (at + 1)], [256])
+        deadline = time.monotonic() + 10
+        while stream.words[worker.HOPS] <= at and time.monotonic() < deadline:
+            time.sleep(0.001)
+    stream.stop()
+    faded = asked.wanted.index(False, 30)
+    assert faded < 50, "the fader has come back to 0 dB"
+    assert asked.wanted[:120] == [10 <= hop < faded or 60 <= hop < 80 for hop in range(120)]
+
+
 @pytest.mark.usefixtures("bands")
 def test_recording_of_stems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(1)

@@ -283,6 +283,29 @@ def test_cuda_that_does_not_start_is_one_note(tmp_path: Path, monkeypatch: pytes
         assert (separator.runs_on, separator.notes) == ("cpu", [wanted])
 
 
+@pytest.mark.usefixtures("cuda")
+def test_a_net_that_leaves_out_its_stems_is_no_cuda_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU plays the GPU: what is asked of ONNX Runtime, and what is said."""
+    import onnxruntime
+
+    real, asked = onnxruntime.InferenceSession, []
+
+    def session(data: bytes, options: object, providers: list) -> object:
+        made = real(data, options, providers=["CPUExecutionProvider"])
+        if providers != ["CPUExecutionProvider"]:
+            asked.append(providers[0][1]["enable_cuda_graph"])
+            made.get_providers = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        return made
+
+    monkeypatch.setattr(Net, "_tensor", lambda self, host, place=None: onnxruntime.OrtValue.ortvalue_from_numpy(host))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    for name, wanted in (("told", True), ("always", False)):
+        separator = opened(tiny.build_stems(tmp_path / name, wanted=wanted), device="cuda", cuda_graph=True)
+        line = "no CUDA graph is used: tiny leaves out its stems while nobody hears them"
+        assert (separator.runs_on, separator.notes) == ("cuda", [line] if wanted else [])
+    assert asked == ["0", "1"]
+
+
 @pytest.mark.parametrize("binding", ["python"], indirect=True)
 def test_missing_onnxruntime_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny.build(tmp_path)

@@ -79,6 +79,23 @@ def test_a_mask_without_rows_for_stems_gets_the_voice_alone(separator: OnnxSepar
     assert whole[2:].all() and not small[2:].any()
 
 
+def test_stems_that_nobody_wants_are_left_out(separator: OnnxSeparator, tmp_path: Path) -> None:
+    """The net multiplies its shares by what it is told; without such an input it draws them always."""
+    told = OnnxSeparator(tiny.build_stems(tmp_path / "told", wanted=True), device="cpu")
+    told.prepare(SPEC)
+    for other in (separator, told):
+        other.params.set("vad_gate", "off")
+        other.reset()
+    drawn = masks_of(separator, [0.6])[0]
+    assert drawn.all()
+    for wanted in (0.0, 1.0, 0.0):
+        separator.stems_wanted[0] = told.stems_wanted[0] = wanted
+        np.testing.assert_array_equal(masks_of(separator, [0.6])[0], drawn)
+        found = masks_of(told, [0.6])[0]
+        np.testing.assert_array_equal(found[:2], drawn[:2])
+        np.testing.assert_array_equal(found[2:], wanted * drawn[2:])
+
+
 def test_nan_reaches_every_row_and_does_not_stay(separator: OnnxSeparator) -> None:
     assert np.isnan(masks_of(separator, [np.nan])).all()
     assert np.isfinite(masks_of(separator, [0.5])).all()
@@ -97,6 +114,21 @@ def test_stems_that_do_not_fit_are_named(tmp_path: Path, stems: str, why: str) -
     folder = tiny.build_stems(tmp_path)
     tiny.edit(folder, '["drums", "bass"]', stems)
     with pytest.raises(ModelError, match=why):
+        OnnxSeparator(folder, device="cpu").prepare(SPEC)
+
+
+def test_an_input_for_stems_needs_stems_and_to_be_there(tmp_path: Path) -> None:
+    for name, line, message in (
+        ("none", 'stems = ["drums", "bass"]', r"tensors\.stems_wanted 'wanted' is for a net with stems"),
+        ("other", 'stems_wanted = "wanted"', "input 'wanted' of model.onnx is not named in the manifest"),
+    ):
+        folder = tiny.build_stems(tmp_path / name, wanted=True)
+        tiny.edit(folder, line, "")
+        with pytest.raises(ModelError, match=message):
+            OnnxSeparator(folder, device="cpu").prepare(SPEC)
+    folder = tiny.build_stems(tmp_path / "missing")
+    tiny.edit(folder, 'mask = "mask"', 'mask = "mask"\nstems_wanted = "heard"')
+    with pytest.raises(ModelError, match="input 'heard' of the manifest is not in model.onnx"):
         OnnxSeparator(folder, device="cpu").prepare(SPEC)
 
 

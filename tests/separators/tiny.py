@@ -161,9 +161,9 @@ def build_stereo(folder: Path, mid: float = 0.75, side: float = 0.25) -> Path:
     return folder
 
 
-def build_stems(folder: Path, drums: float = 0.5, bass: float = 0.25) -> Path:
+def build_stems(folder: Path, drums: float = 0.5, bass: float = 0.25, wanted: bool = False) -> Path:
     """Write a model folder with a mask of x, and shares of ``drums * x`` and ``bass`` of what it leaves; the mean of x
-    is the voice probability.
+    is the voice probability. `wanted`: with an input that both shares are multiplied by.
     """
     try:
         import onnx
@@ -174,20 +174,29 @@ def build_stems(folder: Path, drums: float = 0.5, bass: float = 0.25) -> Path:
     rows = np.repeat(np.array([[1.0], [drums], [0.0]], np.float32), BINS, axis=1)
     more = np.repeat(np.array([[0.0], [0.0], [bass]], np.float32), BINS, axis=1)
     constants = [onnx.numpy_helper.from_array(rows, "rows"), onnx.numpy_helper.from_array(more, "more")]
+    constants.append(onnx.numpy_helper.from_array(np.ones(1, np.float32), "one"))
+    switch = [h.make_node("Concat", ["one", "wanted", "wanted"], ["on"], axis=0)]
+    switch += [h.make_node("Reshape", ["on", "column"], ["switch"]), h.make_node("Mul", ["all", "switch"], ["mask"])]
+    if wanted:
+        constants.append(onnx.numpy_helper.from_array(np.array([3, 1], np.int64), "column"))
     nodes = [
         h.make_node("Mul", ["magnitude", "rows"], ["scaled"]),
-        h.make_node("Add", ["scaled", "more"], ["mask"]),
+        h.make_node("Add", ["scaled", "more"], ["all" if wanted else "mask"]),
+        *(switch if wanted else []),
         h.make_node("ReduceMean", ["magnitude"], ["vad"], axes=[1], keepdims=1),
         h.make_node("Identity", ["state"], ["state_out"]),
     ]
     inputs = [h.make_tensor_value_info(name, float32, [1, BINS]) for name in ("magnitude", "state")]
+    if wanted:
+        inputs.append(h.make_tensor_value_info("wanted", float32, [1]))
     shapes = (("mask", [3, BINS]), ("vad", [1, 1]), ("state_out", [1, BINS]))
     outputs = [h.make_tensor_value_info(name, float32, shape) for name, shape in shapes]
     graph = h.make_graph(nodes, "tiny", inputs, outputs, constants)
     folder.mkdir(parents=True, exist_ok=True)
     model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
     write_file(folder, model.SerializeToString(), 'vad = "vad"\n')
-    edit(folder, 'mask = "mask"', 'mask = "mask"\nstems = ["drums", "bass"]')
+    more = '\nstems_wanted = "wanted"' if wanted else ""
+    edit(folder, 'mask = "mask"', f'mask = "mask"\nstems = ["drums", "bass"]{more}')
     return folder
 
 

@@ -25,7 +25,7 @@ from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.nets.koretzky import BINS, Koretzky  # noqa: E402
 from rtsep.training.proof import Stepper  # noqa: E402
 from rtsep.training.stems import mean_gains, mixtures, stems_loss  # noqa: E402
-from rtsep.training.stems_graph import rounded  # noqa: E402
+from rtsep.training.stems_graph import WANTED, rounded  # noqa: E402
 from rtsep.training.stems_mixer import StemMixer, drum_loops, stem_songs  # noqa: E402
 from tests.training.conftest import RATE, write_corpus  # noqa: E402
 from tests.training.test_koretzky import REMEMBERING, SMALL, _model  # noqa: E402
@@ -83,21 +83,30 @@ def test_streaming_onnx_equals_torch(config):
 
 @pytest.mark.parametrize("config", [SMALL, REMEMBERING])
 def test_the_voice_is_the_same_bits_with_and_without_the_head(config):
+    """Nobody hears the stems at every third frame: they are nothing then, and as before from the next frame on."""
     ort = pytest.importorskip("onnxruntime")
     model, plain = _with_head(config), _model(config)
+    model.stems = rounded(model.stems)
     plain.load_state_dict(model.state_dict(), strict=False)
     rng, found = np.random.default_rng(0), []
     frames = (np.abs(rng.standard_normal((50, 1, BINS))) * 5).astype(np.float32)
-    for net in (model, plain.eval()):
+    shares = model.infer_shares(torch.from_numpy(frames[:, 0])).numpy()
+    for net, wanted in ((model, 1), (model, 0), (plain.eval(), None)):
         proto, states = streaming_graph(net)
         session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-        step, rows = Stepper(session, "magnitude", ("mask", "vad"), states), []
-        for frame in frames:
+        fixed = {} if wanted is None else {WANTED: [1.0]}
+        step, rows = Stepper(session, "magnitude", ("mask", "vad"), states, fixed), []
+        for t, frame in enumerate(frames):
+            heard = wanted == 1 or t % 3 != 0
+            if wanted is not None:
+                step.fixed[WANTED][0] = heard
             mask, vad = step(frame)
             rows.append(np.append(mask[0], vad))
+            np.testing.assert_allclose(mask[1:], heard * shares[t][: len(mask) - 1], atol=1e-4)
         found.append(np.array(rows))
     assert found[0].std() > 0.01
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
 
 
 def test_the_future_does_not_reach_the_past():
