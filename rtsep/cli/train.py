@@ -89,7 +89,8 @@ def train(
         Of a net of the shared loop: any; of the live family: adamw (if not given) or muon, which learns
         more in a step.
     set_
-        NAME=VALUE: any other setting of a net of the shared loop, such as units=256; may be repeated.
+        NAME=VALUE: any other setting of the net's training, such as units=256 of a net of the shared
+        loop or frames=512 of the live family; may be repeated.
     split
         all_train trains on the dev songs too: their scores mean nothing then.
     seed

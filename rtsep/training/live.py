@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ from rtsep.evaluation.scores import sdr, sdr_gain
 from rtsep.training import losses
 from rtsep.training.data import Corpus, load
 from rtsep.training.evaluate import WINDOW, resynthesize, spectra
-from rtsep.training.muon import Muon
 from rtsep.training.nets.koretzky import CONTEXT
 from rtsep.training.nets.live import BINS, GRID, Live, LiveConfig
+from rtsep.training.optimizers import make_optimizer
 from rtsep.training.precision import mixed
 from rtsep.training.schedule import follow, noted, rate
 from rtsep.training.songs import Song, songs
 from rtsep.training.stereo import Floats, StereoMixer, fields
+from rtsep.training.tasks import with_settings
 
 PROFILES = {
     "live": LiveConfig(),
@@ -71,10 +72,7 @@ class LiveRun:
         played = asymmetric_pair(WINDOW, net.hop)[1][-2 * net.hop :]
         self.window = torch.from_numpy(played.astype(np.float32)).to(device)
         self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        if config.optimizer == "muon":
-            self.optimizer: torch.optim.Optimizer = Muon(self.model, config.lr, config.weight_decay)
-        else:
-            self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.optimizer = make_optimizer(self.model, config.optimizer, config.lr, config.weight_decay)
 
     def begin_with(self, weights: dict[str, torch.Tensor]) -> None:
         """Take weights that are trained already."""
@@ -308,16 +306,25 @@ OPTIMIZERS = ("adamw", "muon")
 
 
 def settings_of(
-    *, seed: int, steps: int, lr: float | None, split: str, begun: bool, optimizer: str | None = None
+    *,
+    seed: int,
+    steps: int,
+    lr: float | None,
+    split: str,
+    begun: bool,
+    optimizer: str | None = None,
+    texts: Sequence[str] = (),
 ) -> LiveTraining:
-    """The usual training of a profile; `begun`: from weights that are trained already.
+    """The usual training of a profile; `begun`: from weights that are trained already; `texts`: ``NAME=VALUE``.
 
     Raises
     ------
     UsageError
-        If there is no such optimizer.
+        If there is no such optimizer or setting.
     """
-    if optimizer not in (None, *OPTIMIZERS):
-        raise UsageError(f"optimizer {optimizer!r}: the live family expects {' or '.join(OPTIMIZERS)}")
     rate = lr if lr is not None else 1e-3 if begun else 3e-3
-    return LiveTraining(seed=seed, steps=steps, lr=rate, split=split, optimizer=optimizer or OPTIMIZERS[0])
+    usual = LiveTraining(seed=seed, steps=steps, lr=rate, split=split, optimizer=optimizer or OPTIMIZERS[0])
+    chosen = with_settings(usual, "the live family", texts)
+    if chosen.optimizer not in OPTIMIZERS:
+        raise UsageError(f"optimizer {chosen.optimizer!r}: the live family expects {' or '.join(OPTIMIZERS)}")
+    return chosen

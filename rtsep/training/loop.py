@@ -29,7 +29,7 @@ from rtsep.training.nets.koretzky import CONTEXT, Koretzky, NetConfig
 from rtsep.training.precision import mixed
 from rtsep.training.schedule import noted
 from rtsep.training.songs import songs
-from rtsep.training.tasks import TASKS, configured, find
+from rtsep.training.tasks import TASKS, configured, find, with_settings
 
 TARGETS = ("soft", "binary", "magnitude")
 NETS = ("koretzky", "live", "monitor", "karaoke", *TASKS)
@@ -322,7 +322,9 @@ def train(
     optimizer : str, optional
         Of a task: "adam", "adamw", "sgd" or "lbfgs"; of the live family: "adamw" or "muon".
     settings : sequence of str
-        Of a task: any settings of its own, as texts ``NAME=VALUE``.
+        Any other settings of the training, as texts ``NAME=VALUE``: fields of `TrainConfig` (koretzky),
+        `rtsep.training.remember.MemoryConfig` (its detector), `rtsep.training.live.LiveTraining` (the live family) or
+        of the task's own.
     split : str
         "train", or "all_train": the dev songs too. Scores on these mean nothing then.
     init : Path, optional
@@ -341,11 +343,8 @@ def train(
     """
     if net not in NETS:
         raise UsageError(f"no net {net!r} to train; there is: {', '.join(NETS)}")
-    if net not in TASKS and part != "stems":
-        if settings:
-            raise UsageError(f"{net}: --set is not for this net; for: {', '.join(TASKS)}")
-        if optimizer and net == "koretzky":
-            raise UsageError("koretzky: --optimizer is not for this net")
+    if optimizer and net == "koretzky" and part != "stems":
+        raise UsageError("koretzky: --optimizer is not for this net")
     if target not in TARGETS:
         raise UsageError(f"target {target!r}: expected one of {', '.join(TARGETS)}")
     if split not in SPLITS:
@@ -392,14 +391,22 @@ def train(
             net,
             preview=preview,
             sizes=sizes_of(net, lookahead),
-            config=settings_of(seed=seed, steps=steps, lr=lr, split=split, begun=init is not None, optimizer=optimizer),
+            config=settings_of(
+                seed=seed,
+                steps=steps,
+                lr=lr,
+                split=split,
+                begun=init is not None,
+                optimizer=optimizer,
+                texts=settings,
+            ),
             **common,
         )
     if part == "detector":
         from rtsep.training.remember import MemoryConfig, train_detector
 
         lesson = MemoryConfig(target=target, lookahead=lookahead or 0, seed=seed, steps=steps, split=split)
-        lesson = replace(lesson, lr=lr or lesson.lr)
+        lesson = with_settings(replace(lesson, lr=lr or lesson.lr), "the detector's memory", settings)
         return train_detector(
             data=data, runs=runs, cache=store, init=init, config=lesson, minutes=minutes, resume=resume
         )
@@ -413,6 +420,7 @@ def train(
     else:
         shape = replace(config or TrainConfig(), target=target, lookahead=lookahead or 0, seed=seed, steps=steps)
         shape = replace(shape, lr=lr or shape.lr, split=split, vad_fresh=init is None)
+        shape = with_settings(shape, net, settings)
         output = "magnitude" if target == "magnitude" else "mask"
         if init is None:
             run = Run(replace(sizes or NetConfig(), output=output), shape, where)

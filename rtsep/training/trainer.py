@@ -28,13 +28,11 @@ from torch import Tensor, nn
 
 from rtsep.errors import UsageError
 from rtsep.training.loop import progress, read_checkpoint
-from rtsep.training.muon import Muon
+from rtsep.training.optimizers import make_optimizer
 from rtsep.training.schedule import follow, noted, rate
 
 if TYPE_CHECKING:
     from rtsep.training.export import Made
-
-OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs", "muon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,29 +102,16 @@ class Task:
         return model.eval()
 
 
-def make_optimizer(model: nn.Module, s: Settings) -> torch.optim.Optimizer:
-    """The optimizer that the settings name; `UsageError` if there is none."""
-    if s.optimizer == "lbfgs":  # its steps are as long as the line search finds good
-        return torch.optim.LBFGS(model.parameters(), max_iter=s.iterations, line_search_fn="strong_wolfe")
-    if s.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), s.lr, momentum=0.9, nesterov=True, weight_decay=s.weight_decay)
-    if s.optimizer == "muon":
-        return Muon(model, s.lr, s.weight_decay)
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    if s.optimizer not in kinds:
-        raise UsageError(f"optimizer {s.optimizer!r}: expected {' or '.join(OPTIMIZERS)}")
-    return kinds[s.optimizer](model.parameters(), lr=s.lr, weight_decay=s.weight_decay)
-
-
 class Run:
     """One training: the net, the optimizer and where they are."""
 
     def __init__(self, task: Task, device: torch.device) -> None:
-        torch.manual_seed(task.settings.seed)
+        s = task.settings
+        torch.manual_seed(s.seed)
         self.task, self.device, self.step = task, device, 0
         self.model = task.model().to(device)
         self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.optimizer = make_optimizer(self.model, task.settings)
+        self.optimizer = make_optimizer(self.model, s.optimizer, s.lr, s.weight_decay, s.iterations)
 
     def update(self) -> float:
         """One step on the batch of that step; its loss before the step.

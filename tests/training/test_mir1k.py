@@ -269,7 +269,10 @@ def test_scores_of_dev(singers: Path, tmp_path: Path):
         ("cvpnn", {"lookahead": 1}, "sees one frame only"),
         ("drnn", {"target": "binary"}, "not for this net"),
         ("drnn", {"settings": ("unit=3",)}, "no such setting"),
-        ("live", {"settings": ("units=3",)}, "not for this net"),
+        ("live", {"settings": ("unit=3",)}, "--set unit: the live family has no such setting"),
+        ("live", {"settings": ("frames=three",)}, "expected int"),
+        ("live", {"settings": ("optimizer=sgd",)}, "expects adamw or muon"),
+        ("koretzky", {"settings": ("unit=3",)}, "koretzky has no such setting"),
     ],
 )
 def test_wrong_options_are_said(singers: Path, tmp_path: Path, name: str, wrong: dict, message: str):

@@ -14,8 +14,9 @@ pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
 from rtsep.errors import UsageError  # noqa: E402
 from rtsep.training import loop  # noqa: E402
+from rtsep.training.optimizers import OPTIMIZERS  # noqa: E402
 from rtsep.training.tasks import configured  # noqa: E402
-from rtsep.training.trainer import OPTIMIZERS, Run, Settings, Task, train_task  # noqa: E402
+from rtsep.training.trainer import Run, Settings, Task, train_task  # noqa: E402
 
 CPU = torch.device("cpu")
 

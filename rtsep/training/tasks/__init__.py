@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from rtsep.errors import UsageError, nearest
 
@@ -28,6 +28,10 @@ TASKS: dict[str, str] = {
 }
 
 
+#: A frozen dataclass of settings.
+Chosen = TypeVar("Chosen")
+
+
 def find(name: str) -> type[Task]:
     """The task of a net."""
     module, _, attribute = TASKS[name].partition(":")
@@ -45,19 +49,31 @@ def configured(kind: type[Task], texts: Sequence[str] = (), **options: Any) -> S
     """
     settings = kind.settings_kind()
     known = {field.name for field in fields(settings)}
-    hints = get_type_hints(kind.settings_kind)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in known:
             raise UsageError(f"--{name.replace('_', '-')} is not for {kind.name}")
+    return with_settings(replace(settings, **given), kind.name, texts)
+
+
+def with_settings(settings: Chosen, owner: str, texts: Sequence[str]) -> Chosen:
+    """The settings of `owner` with those that texts ``NAME=VALUE`` give.
+
+    Raises
+    ------
+    UsageError
+        A field that they do not have, or a value that is none.
+    """
+    known = {field.name for field in fields(settings)}  # type: ignore[arg-type]
+    hints, given = get_type_hints(type(settings)), {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not (equals and value):
             raise UsageError(f"--set {text} is not understood: --set NAME=VALUE is")
         if name not in known:
-            raise UsageError(f"--set {name}: {kind.name} has no such setting: {nearest(name, sorted(known))}")
+            raise UsageError(f"--set {name}: {owner} has no such setting: {nearest(name, sorted(known))}")
         given[name] = _parsed(name, value, hints[name])
-    return replace(settings, **given)
+    return replace(settings, **given)  # type: ignore[type-var]
 
 
 def _parsed(name: str, text: str, kind: Any) -> Any:
