@@ -52,6 +52,9 @@ class LiveTraining:
     decay_from: float = 0.3  # share of the steps after which the rate falls to zero, as a half cosine
     ema: float = 0.998
     frames: int = 256  # of a sequence, with a target: 3 s
+    before: float = 1.0  # times as many go ahead of them and only fill the memory: 6 s that belong together
+    floor: float = 1e-3  # of the relative error (`losses.heard_mask`)
+    soft_voices: float = 0.0  # share of mixtures whose voice is far under the music (`StereoMixer`)
     sources: int = 8
     rolls: int = 2
     split: str = "train"
@@ -59,6 +62,11 @@ class LiveTraining:
     carried: float = 0.7  # share of the sequences whose memory begins with the end of another one,
     louder_db: float = 6.0  # which was louder or softer than this one by so much (spread)
     optimizer: str = "adamw"  # or "muon"
+
+    @property
+    def filling(self) -> int:
+        """Frames of a sequence that only fill the memory."""
+        return int(self.before * self.frames)
 
 
 class LiveRun:
@@ -87,15 +95,17 @@ class LiveRun:
         batch = {k: torch.from_numpy(v).to(self.device) for k, v in mixer.batch(self.step).arrays().items()}
         self.model.train()
         n, size = len(batch["field"]), self.config.chunk
-        (start, warm), total, ends = self.starts(n), 0.0, []
+        (start, warm), total, ends, filling = self.starts(n), 0.0, [], self.config.filling
         self.optimizer.zero_grad(set_to_none=True)
         for at in range(0, n, size):
             some = {k: v[at : at + size] for k, v in batch.items()}
             with mixed(self.device):
                 features = self.model.features(some["field"], warm[at : at + size])
-                logits, end = self.model.masks(features, start[at : at + size])
+                begin = self._filled(features, start[at : at + size])
+                logits, end = self.model.masks(features[:, :, filling:], begin)
             ends.append(end.detach().float())
-            loss = losses.heard_mask(logits.float(), some["sound"], some["bins"], self.window)
+            sound = some["sound"][:, filling:]
+            loss = losses.heard_mask(logits.float(), sound, some["bins"], self.window, self.config.floor)
             loss = loss * (len(end) / n)
             loss.backward()
             total += loss.item()
@@ -105,6 +115,16 @@ class LiveRun:
         follow(self.mean, self.model, self.config.ema, self.step)
         self.step += 1
         return total
+
+    @torch.no_grad()
+    def _filled(self, features: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+        """The memory as the first frames of sequences leave it, which began with `start`: as the net in use."""
+        if not self.config.filling:
+            return start
+        self.model.eval()
+        _, end = self.model.masks(features[:, :, : self.config.filling + CONTEXT - 1], start)
+        self.model.train()
+        return end.float()
 
     def starts(self, sequences: int) -> tuple[torch.Tensor, torch.Tensor]:
         """What each sequence begins with: the memory (sequences, units) and the level (`Live.features`).
@@ -267,7 +287,8 @@ def mixer_of(
     return kind(
         corpus,
         seed=settings.seed,
-        frames=settings.frames + CONTEXT - 1,
+        frames=settings.filling + settings.frames + CONTEXT - 1,
+        soft_voices=settings.soft_voices,
         sources=settings.sources,
         rolls=settings.rolls,
         hop=GRID,

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from rtsep.training.augment import WINDOW
 
+FLOOR = 3e-3  # of a relative error: -25 dB
+
 
 def binary_mask(logits: Tensor, binary: Tensor, bins: Tensor) -> Tensor:
     """The loss of the source: mean squared error to the binary mask, over the bins that have content.
@@ -76,7 +78,7 @@ def heard(spectra: Tensor, window: Tensor) -> Tensor:
     return torch.fft.irfft(whole, n=WINDOW)[..., -len(window) :] * window
 
 
-def heard_mask(logits: Tensor, sound: Tensor, bins: Tensor, window: Tensor) -> Tensor:
+def heard_mask(logits: Tensor, sound: Tensor, bins: Tensor, window: Tensor, floor: float = FLOOR) -> Tensor:
     """`field_mask` with the error of what is `heard`, frame by frame.
 
     A frame is much longer than what is played of it: a mask may do to the rest of it what it likes.
@@ -91,6 +93,8 @@ def heard_mask(logits: Tensor, sound: Tensor, bins: Tensor, window: Tensor) -> T
         1 where the sources have content.
     window : Tensor
         As for `heard`.
+    floor : float
+        Added to the relative error before its logarithm: errors far below it count for little.
     """
     mask = torch.sigmoid(logits)
     mixture, vocals = (sound * bins[:, None, None, None]).unbind(2)
@@ -98,14 +102,14 @@ def heard_mask(logits: Tensor, sound: Tensor, bins: Tensor, window: Tensor) -> T
     relative = error / (heard(mixture, window).square().sum((1, 2, 3)) + 1e-9)
     magnitude = mixture.abs()
     ratio = (vocals * mixture.conj()).real / (magnitude.square() + 1e-12)
-    return _with_masks(relative, mask, ratio, magnitude.sqrt())
+    return _with_masks(relative, mask, ratio, magnitude.sqrt(), floor)
 
 
-def _with_masks(relative: Tensor, mask: Tensor, ratio: Tensor, weight: Tensor) -> Tensor:
+def _with_masks(relative: Tensor, mask: Tensor, ratio: Tensor, weight: Tensor, floor: float = FLOOR) -> Tensor:
     """Logarithm of the relative error (B), and the squared error to the best mask, which is `ratio` clipped to 0..1."""
     axes = tuple(range(1, mask.ndim))
     squared = (weight * (mask - ratio.clamp(0, 1)).square()).sum(axes) / (weight.sum(axes) + 1e-9)
-    return (0.5 * torch.log(relative + 3e-3) + 5.0 * squared).mean()
+    return (0.5 * torch.log(relative + floor) + 5.0 * squared).mean()
 
 
 def voice_activity(logits: Tensor, vad: Tensor, weight: Tensor) -> Tensor:

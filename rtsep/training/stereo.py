@@ -85,6 +85,8 @@ class StereoMixer(Mixer):
         First frames of a sequence that have no target.
     window_hop : int, optional
         Hop of the stream, which shapes the analysis window; `hop` if not given.
+    soft_voices : float
+        Share of the mixtures whose voice lies 8 to 20 dB under the music, beside those that happen to.
     """
 
     def __init__(
@@ -99,9 +101,10 @@ class StereoMixer(Mixer):
         lookahead: int = 0,
         context: int = 0,
         window_hop: int | None = None,
+        soft_voices: float = 0.0,
     ) -> None:
         super().__init__(corpus, seed=seed, frames=frames, sources=sources, rolls=rolls, lookahead=lookahead)
-        self.total, self.hop, self.context = frames, hop, context
+        self.total, self.hop, self.context, self.soft_voices = frames, hop, context, soft_voices
         self.length = fft.next_fast_len((frames - 1) * hop + WINDOW, real=True)
         self.length += self.length % 2
         self.window = asymmetric_pair(WINDOW, window_hop or hop)[0].astype(np.float32)
@@ -262,6 +265,8 @@ class StereoMixer(Mixer):
         balance = float(np.clip(rng.normal(-2.5, 5.5), -18, 12))
         if true and abs(native) < 9:
             balance = native + rng.normal(0, 3.0)
+        if self.soft_voices and rng.random() < self.soft_voices:
+            balance = rng.uniform(-20, -8)
         kind, level = rng.random(), 10 ** (rng.uniform(-40, 3) / 20) * 0.2
         gain_v = 0.0 if kind < 0.06 else 10 ** ((balance - native) / 20) if energy_v > 1e-6 else 1.0
         gain_a = 0.0 if 0.06 < kind < 0.09 else 1.0

@@ -192,6 +192,42 @@ def test_loss_is_the_error_of_the_signal():
     torch.testing.assert_close(field_mask(logits, field, cross, voice, bins), wanted)
 
 
+def test_frames_ahead_fill_the_memory_and_nothing_else():
+    """Masks of the last frames are those of the whole sequence; no gradient goes further back."""
+    net = replace(SMALL, dropout_pool=0.0, dropout_dense=0.0)
+    run = LiveRun(net, replace(SHORT, before=1.5), CPU)
+    run.begin_with(_model(net).state_dict())
+    features = run.model.features(torch.stack([_field(20 + 30 + 24), _field(20 + 30 + 24)]))
+    start = torch.rand(2, net.units)
+    run.model.eval()
+    whole, _ = run.model.masks(features, start)
+    assert run.config.filling == 30
+    begin = run._filled(features, start)
+    assert run.model.training and not begin.requires_grad
+    run.model.eval()
+    torch.testing.assert_close(run.model.masks(features[:, :, 30:], begin)[0], whole[:, 30:], atol=1e-5, rtol=1e-5)
+    without = LiveRun(net, replace(SHORT, before=0.0), CPU)
+    assert without._filled(features, start) is start
+    assert not torch.allclose(run.model.masks(features[:, :, 30:], start)[0], whole[:, 30:], atol=1e-3)
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, -20, 13), (1.0, -20.1, -7.9)])
+def test_soft_voices_lie_far_under_the_music(
+    corpus_folder: Path, cache_folder: Path, share: float, low: float, high: float
+):
+    mixer = StereoMixer(load(corpus_folder, cache_folder), seed=1, frames=30, sources=2, rolls=2, soft_voices=share)
+    found = []
+    for step in range(8):
+        batch = mixer.batch(step)
+        mixture, vocals = batch.sound[:, :, 0], batch.sound[:, :, 1]
+        both = [np.square(np.abs(part)).sum((1, 2, 3)) for part in (vocals, mixture - vocals)]
+        rows = (both[0] > 1e-12) & (both[1] > 1e-12) & (batch.bins.sum(1) == BINS)
+        found += (10 * np.log10(both[0][rows] / both[1][rows])).tolist()
+    inside = [low <= level <= high for level in found]
+    assert len(found) > 5 and np.mean(inside) > 0.9  # codecs and mono change a few
+    assert (max(found) > -7.9) == (share == 0)
+
+
 def test_loss_of_what_is_heard():
     """Through a window that hears whole frames the error is that of the spectra; else what overlap-add adds up."""
     torch.manual_seed(0)
@@ -202,6 +238,10 @@ def test_loss_of_what_is_heard():
     logits, sound = torch.randn(2, 8, 2, BINS), torch.stack([x, v], 2)
     wanted = field_mask(logits, field, cross, voice, bins)
     torch.testing.assert_close(heard_mask(logits, sound, bins, torch.ones(WINDOW)), wanted)
+    sound[:, :, 1] = 0  # nobody sings, and nothing is let through: the floor is all there is
+    silent = heard_mask(logits - 1e3, sound, bins, torch.ones(WINDOW), 1e-4)
+    torch.testing.assert_close(silent, torch.tensor(0.5 * np.log(1e-4), dtype=torch.float32), atol=1e-4, rtol=1e-4)
+    sound[:, :, 1] = v
     synthesis = asymmetric_pair(WINDOW, 128)[1]
     assert not synthesis[:-256].any()
     played = np.fft.irfft(np.pad(x.numpy(), ((0, 0),) * 3 + ((0, WINDOW // 2 + 1 - BINS),))) * synthesis

@@ -297,9 +297,11 @@ def test_the_table(singers: Path, tmp_path: Path):
     options = ["--quick", "--data", str(singers), "--cache", str(tmp_path / "cache"), "--runs", str(tmp_path / "runs")]
     options += ["--models", str(folder), "--steps", "1", "--output", str(tmp_path)]
     assert table.main(options) == 0
-    shipped, variants = json.loads((tmp_path / "mir1k.json").read_text())["tables"]
+    shipped, scale, variants = json.loads((tmp_path / "mir1k.json").read_text())["tables"]
     rows = {row["method"]: row for row in shipped["rows"]}
     assert rows["mixture (floor)"]["vocals GNSDR"] == 0
     assert rows["IRM"]["vocals GNSDR"] > rows[str(folder)]["vocals GNSDR"]
+    assert len(scale["rows"]) == len(table.INFORMED) + 1  # the last one: drnn on the singers that it knows
+    assert np.isfinite([row["vocals GNSDR"] for row in scale["rows"]]).all()
     assert len(variants["rows"]) == len(table.VARIANTS)
     assert table.main(["--data", str(tmp_path)]) == 2
