@@ -53,7 +53,7 @@ class LiveTraining:
     ema: float = 0.998
     frames: int = 256  # of a sequence, with a target: 3 s
     before: float = 1.0  # times as many go ahead of them and only fill the memory: 6 s that belong together
-    floor: float = 1e-3  # of the relative error (`losses.heard_mask`)
+    floor: float = losses.FLOOR  # of the relative error (`losses.heard_mask`)
     soft_voices: float = 0.0  # share of mixtures whose voice is far under the music (`StereoMixer`)
     sources: int = 8
     rolls: int = 2
