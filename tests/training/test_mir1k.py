@@ -273,6 +273,10 @@ def test_scores_of_dev(singers: Path, tmp_path: Path):
         ("live", {"settings": ("frames=three",)}, "expected int"),
         ("live", {"settings": ("optimizer=sgd",)}, "expects adamw or muon"),
         ("koretzky", {"settings": ("unit=3",)}, "koretzky has no such setting"),
+        ("koretzky", {"settings": ("target=binary",)}, "give --target binary"),
+        ("live", {"settings": ("split=validation",)}, "give --split validation"),
+        ("drnn", {"settings": ("split=validation",)}, "give --split validation"),
+        ("drnn", {"settings": (), "split": "validation"}, "expected train or all_train"),
     ],
 )
 def test_wrong_options_are_said(singers: Path, tmp_path: Path, name: str, wrong: dict, message: str):

@@ -28,6 +28,8 @@ TASKS: dict[str, str] = {
 }
 
 
+#: Settings whose own options check them: `--set split=validation` would train on the songs that are held out.
+CHECKED = ("lookahead", "split", "target")
 #: A frozen dataclass of settings.
 Chosen = TypeVar("Chosen")
 
@@ -62,7 +64,7 @@ def with_settings(settings: Chosen, owner: str, texts: Sequence[str]) -> Chosen:
     Raises
     ------
     UsageError
-        A field that they do not have, or a value that is none.
+        A field that they do not have or that has an option of its own, or a value that is none.
     """
     known = {field.name for field in fields(settings)}  # type: ignore[arg-type]
     hints, given = get_type_hints(type(settings)), {}
@@ -72,6 +74,8 @@ def with_settings(settings: Chosen, owner: str, texts: Sequence[str]) -> Chosen:
             raise UsageError(f"--set {text} is not understood: --set NAME=VALUE is")
         if name not in known:
             raise UsageError(f"--set {name}: {owner} has no such setting: {nearest(name, sorted(known))}")
+        if name in CHECKED:
+            raise UsageError(f"--set {text} is not possible: give --{name} {value}")
         given[name] = _parsed(name, value, hints[name])
     return replace(settings, **given)  # type: ignore[type-var]
 
