@@ -23,6 +23,7 @@ from rtsep.evaluation.scores import sdr_gain
 from rtsep.training.data import CACHE_RATE, Clip, load
 from rtsep.training.evaluate import BINS, resynthesize, spectra, widen
 from rtsep.training.folded import first_net
+from rtsep.training.losses import FLOOR
 from rtsep.training.nets.koretzky import CONTEXT, Koretzky, NetConfig
 from rtsep.training.nets.stems import NAMES, StemHead
 from rtsep.training.precision import mixed
@@ -73,7 +74,7 @@ def stems_loss(logits: Tensor, mask: Tensor, magnitude: Tensor, cross: Tensor, e
     weight = magnitude.sqrt()[:, :, None]
     best = (cross / (power + 1e-12)).clamp(0, 1)
     squared = (weight * (own - best).square()).sum((1, 3)) / (weight.sum((1, 3)) + 1e-9)
-    return (0.5 * torch.log(relative + 3e-3) + 5.0 * squared).mean()
+    return (0.5 * torch.log(relative + FLOOR) + 5.0 * squared).mean()
 
 
 class StemsTask(Task):
