@@ -75,7 +75,7 @@ class LiveRun:
     def __init__(self, net: LiveConfig, config: LiveTraining, device: torch.device, name: str = "live") -> None:
         torch.manual_seed(config.seed)
         self.net, self.config, self.device, self.step, self.name = net, config, device, 0, name
-        self.ends = torch.zeros(0, net.units, device=device)  # the memory's states after the last step
+        self.ends = torch.zeros(0, net.carried, device=device)  # the memory's states after the last step
         self.model = Live(net).to(device, memory_format=torch.channels_last)
         played = asymmetric_pair(WINDOW, net.hop)[1][-2 * net.hop :]
         self.window = torch.from_numpy(played.astype(np.float32)).to(device)
@@ -134,7 +134,7 @@ class LiveRun:
         carried = (torch.rand(sequences) < self.config.carried).to(self.ends)
         gain = 10 ** (self.config.louder_db * torch.randn(sequences) / 20)
         if not len(self.ends):
-            return self.ends.new_zeros(sequences, self.net.units), self.ends.new_zeros(sequences)
+            return self.ends.new_zeros(sequences, self.net.carried), self.ends.new_zeros(sequences)
         other = self.ends[torch.randint(len(self.ends), (sequences,))]
         return other * carried[:, None], gain.to(carried) * carried
 

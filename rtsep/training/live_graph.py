@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch.nn import functional as F
 
+from rtsep.training import bands_graph
 from rtsep.training.graph import OPSET, Carried, Graph, Memory
 from rtsep.training.nets.koretzky import BINS, CONTEXT, FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE
 from rtsep.training.nets.live import FEATURES, RECENT, WIDE, Live
@@ -32,13 +33,16 @@ def memories(model: Live) -> list[Memory]:
 
     silent = torch.zeros(1, FEATURES, CONTEXT, BINS)
     silent[:, :2] = SILENCE
+    recent = rows("recent", silent, max(2, RECENT - 1 + model.config.ahead))
+    if not model.config.dense:
+        return [recent]
     first = F.leaky_relu(model.norms[0](model.convs[0](silent)), LEAK)
     second = model.convs[1](first)
     pooled = F.leaky_relu(model.norms[1](F.max_pool2d(second, 3, stride=(1, 3))), LEAK)
     third = F.leaky_relu(model.norms[2](model.convs[2](pooled)), LEAK)
     fourth = model.convs[3](third)
     return [
-        rows("recent", silent, max(2, RECENT - 1 + model.config.ahead)),
+        recent,
         rows("first", first, 2),
         rows("second", F.max_pool2d(second, (1, 3)), 2),
         rows("pooled", pooled, 6),
@@ -49,13 +53,14 @@ def memories(model: Live) -> list[Memory]:
 
 def carried(model: Live) -> Carried:
     """All that a copy carries from frame to frame: level and memory, from zero, and `memories`."""
-    sizes = {"level": 2, "memory": model.config.units}
+    sizes = {"level": 2} | ({"memory": model.config.units} if model.config.dense else {})
     first = {name: np.zeros((1, size), np.float32) for name, size in sizes.items()}
     first |= {m.name: m.silence[None] for m in memories(model)}
-    return {name: (f"{name}_next", value) for name, value in first.items()}
+    found = {name: (f"{name}_next", value) for name, value in first.items()}
+    return found | (bands_graph.carried(model.bands) if model.config.width else {})
 
 
-class _Builder:
+class Builder:
     """A graph under construction with the weights of a net."""
 
     def __init__(self, model: Live, half: bool) -> None:
@@ -125,7 +130,7 @@ class _Builder:
         return g.add("Add", [new, step], "memory_next")
 
 
-def _features(b: _Builder) -> str:
+def _features(b: Builder) -> str:
     """The level normalisation: input to features (1, 4, 1, BINS)."""
     g, c = b.graph, b.model.config
     # A damaged frame must not stay in the state: NaN counts as silence, infinity as very loud.
@@ -147,7 +152,7 @@ def _features(b: _Builder) -> str:
     return b.reshape(g.add("Concat", [log, "relations"], "rows", axis=0), "features", 1, FEATURES, 1, BINS)
 
 
-def _trunk(b: _Builder, three: str) -> str:
+def _trunk(b: Builder, three: str) -> str:
     """`nets.live.Live.trunk` on the newest three frames of features."""
     g = b.graph
 
@@ -164,12 +169,9 @@ def _trunk(b: _Builder, three: str) -> str:
     return b.norm("norm_dense", b.linear("dense", x))
 
 
-def streaming_graph(model: Live, half: bool = False) -> tuple[onnx.ModelProto, Carried]:
-    """The ONNX model of a trained net, and the states of one copy; `half`: weights stored in float16."""
-    b = _Builder(model.eval(), half)
-    g = b.graph
-    recent = b.remember("recent", _features(b))
-    ahead = model.config.ahead
+def _by_trunk(b: Builder, recent: str) -> str:
+    """`nets.live.Live._by_trunk`: the newest features to logits (1, 2, 1, BINS)."""
+    g, ahead = b.graph, b.model.config.ahead
     three = recent
     if ahead:
         newest = [g.shape(ahead), g.shape(ahead + RECENT), g.shape(2)]
@@ -179,8 +181,19 @@ def streaming_graph(model: Live, half: bool = False) -> tuple[onnx.ModelProto, C
     logits = b.reshape(b.linear("out", g.add("Add", [hidden, known], "informed")), "logits", 1, 2, 1, BINS)
     late = recent if ahead == 0 else g.add("Slice", [recent, g.shape(0), g.shape(RECENT), g.shape(2)], "late")
     local = b.norm("norm_local", g.add("Add", [b.wide("seen", late), b.wide("drawn", logits)], "local"))
-    drawn = g.add("Add", [logits, b.wide("touch", local)], "corrected")
-    g.add("Sigmoid", [b.reshape(drawn, "corrected_rows", 2, BINS)], "mask")
+    return g.add("Add", [logits, b.wide("touch", local)], "corrected")
+
+
+def streaming_graph(model: Live, half: bool = False) -> tuple[onnx.ModelProto, Carried]:
+    """The ONNX model of a trained net, and the states of one copy; `half`: weights stored in float16."""
+    b = Builder(model.eval(), half)
+    g, config = b.graph, model.config
+    recent = b.remember("recent", _features(b))
+    drawn = _by_trunk(b, recent) if config.dense else None
+    if config.width:
+        drawn = bands_graph.drawn(b, model.bands, recent, drawn)
+    assert drawn is not None
+    g.add("Sigmoid", [b.reshape(drawn, "drawn_rows", 2, BINS)], "mask")
     states = carried(model)
 
     def value(name: str, *shape: int) -> onnx.ValueInfoProto:

@@ -75,7 +75,7 @@ def of_koretzky(source: Koretzky, batches: Iterable[Tensor], config: LiveConfig 
 
 @torch.no_grad()
 def grown(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) -> tuple[LiveConfig, dict[str, Tensor]]:
-    """A net with a larger dense layer, memory and correction that draws the same masks, and its sizes.
+    """A net with a larger dense layer, memory and correction, or a path by bands, that draws the same masks.
 
     What is new begins as in a new net, but for what follows from it: that begins at zero (as in Chen, Goodfellow and
     Shlens, Net2Net, 2016, without their copies).
@@ -85,16 +85,28 @@ def grown(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) ->
     config, weights
         Of the net as it is.
     wanted : LiveConfig
-        Sizes to have at least; its other values are not taken.
+        Sizes to have at least, and those of the path by bands where there is none; its other values are not taken.
+
+    Returns
+    -------
+    LiveConfig, dict of str to Tensor
+        Its sizes and weights.
     """
-    larger = {name: max(getattr(config, name), getattr(wanted, name)) for name in ("dense", "units", "local")}
-    config, old = replace(config, **larger), config
+    old = config
+    if old.dense:
+        larger = {name: max(getattr(old, name), getattr(wanted, name)) for name in ("dense", "units", "local")}
+        config = replace(config, **larger)
+    if not old.width:
+        larger = {name: getattr(wanted, name) for name in ("width", "across", "slow", "blocks")}
+        config = replace(config, **larger)
     if config == old:
         return config, weights
     out = {name: value.clone() for name, value in Live(config).state_dict().items()}
     for name in ("out.weight", "recall.weight", "recall.bias", "touch.weight"):
         out[name].zero_()
     for name, value in out.items():
+        if name not in weights:
+            continue
         room, given = value, weights[name]
         if name.startswith("memory."):  # three gates, one below the other
             room, given = value.unflatten(0, (3, config.units)), given.unflatten(0, (3, old.units))

@@ -14,7 +14,7 @@ pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
 from rtsep.dsp.windows import asymmetric_pair  # noqa: E402
 from rtsep.errors import UsageError  # noqa: E402
-from rtsep.training import gru  # noqa: E402
+from rtsep.training import gru, scan  # noqa: E402
 from rtsep.training.augment import WINDOW  # noqa: E402
 from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
@@ -29,6 +29,8 @@ from rtsep.training.stereo import StereoMixer  # noqa: E402
 from rtsep.training.weights import first_weights, grown, of_koretzky  # noqa: E402
 
 SMALL = LiveConfig(channels=(3, 4, 4, 4), dense=9, units=5, local=3)
+BANDED = replace(SMALL, width=6, across=4, slow=5, blocks=2)
+BANDS = replace(BANDED, dense=0)
 SHORT = LiveTraining(steps=4, frames=20, sources=2, rolls=1)
 CPU = torch.device("cpu")
 
@@ -61,8 +63,20 @@ def test_a_grown_net_draws_the_same_masks():
     assert grown(config, weights, SMALL) == (config, weights)
 
 
-def test_tempered_masks_are_those_of_other_logits():
-    model, field = _model(), _field(40)
+def test_a_path_by_bands_begins_with_nothing_to_say():
+    model = _model()
+    config, weights = grown(SMALL, model.state_dict(), BANDED)
+    assert config == BANDED
+    larger = Live(config)
+    larger.load_state_dict(weights)
+    field = _field(40)
+    assert torch.equal(larger.eval().infer(field), model.infer(field))
+    assert larger.bands.draw[0].weight.abs().max() == 0 < larger.bands.seen[0].weight.abs().max()
+
+
+@pytest.mark.parametrize("config", [SMALL, BANDED, BANDS])
+def test_tempered_masks_are_those_of_other_logits(config: LiveConfig):
+    model, field = _model(config), _field(40)
     before = torch.logit(model.infer(field).double())
     model.temper(0.7, 0.4)
     assert torch.allclose(torch.logit(model.infer(field).double()), 0.7 * before + 0.4, atol=1e-3)
@@ -88,8 +102,9 @@ def test_warm_features_are_those_of_a_stream_that_was_as_loud():
     assert torch.equal(model.features(field, torch.zeros(1)), model.features(field))
 
 
-def test_memory_begins_with_what_is_given():
-    model = _model()
+@pytest.mark.parametrize("config", [SMALL, BANDED, BANDS])
+def test_memory_begins_with_what_is_given(config: LiveConfig):
+    model = _model(config)
     x = model.features(_field(60)[None])
     whole, end = model.masks(x)
     first, state = model.masks(x[:, :, :40])
@@ -99,7 +114,18 @@ def test_memory_begins_with_what_is_given():
 
 
 @pytest.mark.parametrize(
-    "config", [SMALL, LiveConfig(), LiveConfig(lookahead=4), replace(SMALL, hop=128), replace(SMALL, hop=512)]
+    "config",
+    [
+        SMALL,
+        LiveConfig(),
+        LiveConfig(lookahead=4),
+        replace(SMALL, hop=128),
+        replace(SMALL, hop=512),
+        BANDED,
+        replace(BANDED, hop=512, lookahead=2),
+        BANDS,
+        replace(BANDS, hop=512, lookahead=2),
+    ],
 )
 def test_streaming_onnx_equals_sequence(config: LiveConfig):
     pytest.importorskip("onnxruntime")
@@ -109,8 +135,9 @@ def test_streaming_onnx_equals_sequence(config: LiveConfig):
     assert model.infer(_field(30)).std(0).mean() > 1e-4  # the masks do move
 
 
-def test_the_future_does_not_reach_the_past():
-    model, field = _model(), _field(60)
+@pytest.mark.parametrize("config", [SMALL, BANDED, BANDS])
+def test_the_future_does_not_reach_the_past(config: LiveConfig):
+    model, field = _model(config), _field(60)
     before = model.infer(field)
     field[40:] *= 0.1
     after = model.infer(field)
@@ -174,6 +201,20 @@ def test_own_gru_is_that_of_torch():
         torch.autograd.grad((theirs * weight).sum(), [x, *layer.parameters()]),
         strict=True,
     ):
+        torch.testing.assert_close(a, b)
+
+
+def test_gated_running_mean_is_the_plain_loop():
+    torch.manual_seed(0)
+    gate, new = torch.rand(9, 3, 7, requires_grad=True), torch.randn(9, 3, 7, requires_grad=True)
+    start, weight = torch.randn(3, 7), torch.randn(9, 3, 7)
+    ours, h, plain = scan.run(gate, new, start), start, []
+    for z, n in zip(gate, new, strict=True):
+        h = z * h + (1 - z) * n
+        plain.append(h)
+    theirs = torch.stack(plain)
+    torch.testing.assert_close(ours, theirs)
+    for a, b in zip(*(torch.autograd.grad((x * weight).sum(), [gate, new]) for x in (ours, theirs)), strict=True):
         torch.testing.assert_close(a, b)
 
 

@@ -3,7 +3,8 @@
 The trunk is `nets.koretzky.FrameNet`: frames 11.6 ms apart, four convolutions and two pools that make 25 frames one,
 a dense layer. Ours: middle, side and how they belong together as four input channels; a GRU after the dense layer,
 which adds to it what it remembers; two masks, for (L + R) / 2 and (L - R) / 2; and a small convolution that sees the
-newest three frames and the drawn masks, and corrects them bin by bin.
+newest three frames and the drawn masks, and corrects them bin by bin. Beside all of this a path by bands
+(`nets.bands`), which tells harmonics apart where the trunk's pools cannot, corrects the masks once more.
 
 One net for all profiles: it is trained on frames `GRID` samples apart. A stream with a hop of ``GRID / k`` runs k
 interleaved copies of it that share the weights, each on every k-th frame: a mask per hop, with the same context in
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rtsep.training import gru
+from rtsep.training.nets.bands import COUNT, Bands, BandSizes
 from rtsep.training.nets.koretzky import (
     BINS,
     CONTEXT,
@@ -44,9 +46,13 @@ class LiveConfig:
     """Sizes of the net, its time grid and its level normalisation; saved in every checkpoint and exported file."""
 
     channels: tuple[int, int, int, int] = (16, 16, 16, 16)
-    dense: int = 768
+    dense: int = 768  # of the trunk; 0 for a net of the path by bands alone
     units: int = 384
     local: int = 24
+    width: int = 0  # of the path by bands: numbers a band; 0 for none
+    across: int = 32  # units along the bands, each way
+    slow: int = 96  # numbers that each band remembers in each block
+    blocks: int = 3
     dropout_pool: float = 0.04  # the mash-ups are endless: more made the net too small for them
     dropout_dense: float = 0.12
     level_decay: float = 0.995  # per `GRID` samples: 2.3 s at 44.1 kHz
@@ -64,6 +70,11 @@ class LiveConfig:
     def ahead(self) -> int:
         """Look-ahead in frames of one copy."""
         return self.lookahead // self.apart
+
+    @property
+    def carried(self) -> int:
+        """Size of what a copy remembers: `Live.masks`."""
+        return (self.units if self.dense else 0) + (self.blocks * COUNT * self.slow if self.width else 0)
 
     def to_dict(self) -> dict[str, object]:
         """The plain form, for a checkpoint or a log."""
@@ -101,6 +112,17 @@ class Live(nn.Module):
     def __init__(self, config: LiveConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or LiveConfig()
+        if not (c.dense or c.width):
+            raise ValueError("a net without trunk and without path by bands draws nothing")
+        if c.dense:
+            self._add_trunk()
+        if c.width:
+            sizes = BandSizes(FEATURES, RECENT + c.ahead, c.width, c.across, c.slow, c.blocks)
+            self.bands = Bands(sizes, told=c.dense > 0)
+        self.register_buffer("tilt", tilt(), persistent=False)
+
+    def _add_trunk(self) -> None:
+        c = self.config
         sizes = (FEATURES, *c.channels)
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 3, padding=(0, 1), dilation=(1 if i < 2 else 3, 1))
@@ -118,7 +140,6 @@ class Live(nn.Module):
         self.touch = nn.Conv2d(c.local, 2, (1, WIDE), padding=(0, WIDE // 2))
         self.drop = SequenceDropout(c.dropout_pool)
         self.drop_dense = nn.Dropout(c.dropout_dense)
-        self.register_buffer("tilt", tilt(), persistent=False)
         for layer in (*self.convs, self.dense):  # torch's own default shrinks the signal 25 times on the way
             nn.init.kaiming_normal_(layer.weight, a=LEAK)
             nn.init.zeros_(layer.bias)
@@ -154,18 +175,34 @@ class Live(nn.Module):
         return F.leaky_relu(self.norm_dense(x.transpose(1, 2)).transpose(1, 2), LEAK)
 
     def masks(self, x: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Features (B, 4, T, F) to logits (B, T - 24, 2, F) and the memory's last state (B, units).
+        """Features (B, 4, T, F) to logits (B, T - 24, 2, F) and all that is remembered at the end (B, carried).
 
-        `start` (B, units) is what the memory begins with; zeros if not given.
+        `start` (B, carried) is what it begins with; zeros if not given.
         """
+        c, logits = self.config, None
+        start = x.new_zeros(len(x), c.carried) if start is None else start
+        ends = []
+        if c.dense:
+            logits, end = self._by_trunk(x, start[:, : c.units])
+            ends.append(end)
+        if c.width:
+            seen = x[:, :, CONTEXT - RECENT - c.ahead :]
+            more, slow = self.bands(seen, logits, start[:, -self.bands.size :].unflatten(1, self.bands.state))
+            logits = more if logits is None else logits + more
+            ends.append(slow.flatten(1))
+        assert logits is not None
+        return logits.transpose(1, 2), torch.cat(ends, 1)
+
+    def _by_trunk(self, x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Features to the logits (B, 2, T - 24, F) of the trunk, and its memory (B, units)."""
+        first, ahead = CONTEXT - RECENT, self.config.ahead
         hidden = self.drop_dense(self.trunk(x))
         states = gru.run(self.memory, hidden.transpose(0, 1), start)
         recalled = self.recall(states.transpose(0, 1))
         logits = self.out(hidden + recalled).unflatten(2, (2, BINS)).transpose(1, 2)
-        first, ahead = CONTEXT - RECENT, self.config.ahead
         late = x[:, :, first - ahead : x.shape[2] - ahead]
         local = F.leaky_relu_(self.norm_local(self.seen(late) + self.drawn(logits)), LEAK)
-        return (logits + self.touch(local)).transpose(1, 2), states[-1]
+        return logits + self.touch(local), states[-1]
 
     def forward(self, field: Tensor) -> Tensor:
         """Stereo field (B, T, 4, F) of frames `GRID` apart to logits (B, T - 24, 2, F).
@@ -181,11 +218,15 @@ class Live(nn.Module):
         A net is surer of songs that it has seen than of others: a scale under 1 takes that back, a shift above 0 keeps
         more of the voice (Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks, 2017).
         """
-        self.out.weight.mul_(scale)
-        self.out.bias.mul_(scale)
-        self.drawn.weight.div_(scale)
-        self.touch.weight.mul_(scale)
-        self.touch.bias.mul_(scale).add_(shift)
+        if self.config.dense:
+            for layer in (self.out, self.touch):
+                layer.weight.mul_(scale)
+                layer.bias.mul_(scale)
+            self.drawn.weight.div_(scale)
+        if self.config.width:
+            self.bands.temper(scale, shift)
+        else:
+            self.touch.bias.add_(shift)
 
     @torch.no_grad()
     def infer(self, field: Tensor) -> Tensor:

@@ -1,0 +1,160 @@
+"""A path by bands: what belongs together across the spectrum and over time, with weights that all bands share.
+
+The spectrum is cut into bands, narrow ones where voices have their first harmonics. Each band becomes one vector; then
+blocks take turns in looking along the bands (a GRU upwards and one downwards) and along time (a gated running mean
+for each number of each band, from milliseconds to seconds). At the end each band draws its bins.
+
+Methods: Luo and Yu, Music source separation with band-split RNN, 2023; Le and others, DPCRN: dual-path convolution
+recurrent network for single channel speech enhancement, 2021; the memory over time is that of `rtsep.training.scan`.
+
+Shapes: T frames, B sequences, K bands, W numbers a band.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rtsep.training import gru, scan
+from rtsep.training.nets.koretzky import BINS
+
+BANDS = ((20, 2), (14, 4), (8, 8), (6, 16), (5, 52))
+"""Number and width in bins: 43 Hz up to 0.9 kHz, 1.1 kHz from 5.5 to 11 kHz at 44.1 kHz."""
+COUNT = sum(number for number, _ in BANDS)
+MARGIN = 2  # bins that a band sees of its neighbours
+TOLD = 0.2  # factor that brings logits to the size of features
+SHORTEST, LONGEST = 1.5, 256.0  # frames that the memories begin with
+
+
+@dataclass(frozen=True, slots=True)
+class BandSizes:
+    """Sizes of the path; `rows` of input features, `recent` frames of them."""
+
+    rows: int
+    recent: int
+    width: int
+    across: int
+    slow: int
+    blocks: int
+
+
+def edges() -> list[tuple[int, int, int]]:
+    """First bin, number and width of each kind of band; the last one reaches beyond the bins."""
+    found, at = [], 0
+    for number, width in BANDS:
+        found.append((at, number, width))
+        at += number * width
+    return found
+
+
+def cut(x: Tensor, first: int, number: int, width: int) -> Tensor:
+    """The bins (..., F) that bands see, silence beyond the ends."""
+    low, high = first - MARGIN, first + number * width + MARGIN
+    part = x[..., max(low, 0) : min(high, BINS)]
+    return F.pad(part, (max(-low, 0), max(high - BINS, 0)))
+
+
+class Block(nn.Module):
+    """Along the bands, then along time; what it finds is added to what was there."""
+
+    def __init__(self, sizes: BandSizes) -> None:
+        super().__init__()
+        w = sizes.width
+        self.norm_across = nn.LayerNorm(w, bias=False)
+        self.up, self.down = nn.GRU(w, sizes.across), nn.GRU(w, sizes.across)
+        self.joined = nn.Linear(2 * sizes.across, w)
+        self.norm_time = nn.LayerNorm(w, bias=False)
+        self.slow = nn.Linear(w, 2 * sizes.slow)
+        self.known = nn.Linear(sizes.slow, w)
+        for layer in (self.joined, self.known):
+            nn.init.normal_(layer.weight, std=0.5 / layer.in_features**0.5)
+            nn.init.zeros_(layer.bias)
+        lengths = torch.logspace(math.log10(SHORTEST), math.log10(LONGEST), sizes.slow)
+        with torch.no_grad():
+            self.slow.bias[: sizes.slow] = torch.log(lengths - 1)
+
+    def forward(self, x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Bands x (T, B, K, W) and the memory (B, K, slow) before them; both after."""
+        t, b, k, w = x.shape
+        along = self.norm_across(x).permute(2, 0, 1, 3).reshape(k, t * b, w)
+        both = torch.cat([gru.run(self.up, along), gru.run(self.down, along.flip(0)).flip(0)], -1)
+        x = x + self.joined(both).view(k, t, b, w).permute(1, 2, 0, 3)
+        gate, new = self.slow(self.norm_time(x)).chunk(2, -1)
+        states = scan.run(torch.sigmoid(gate), torch.tanh(new), start)
+        return x + self.known(states), states[-1]
+
+
+class Bands(nn.Module):
+    """Features to masks; or, where it is `told` what masks another net has drawn, to corrections of these."""
+
+    def __init__(self, sizes: BandSizes, told: bool = True) -> None:
+        super().__init__()
+        self.sizes = s = sizes
+        seen = [s.recent * (width + 2 * MARGIN) for _, width in BANDS]
+        self.seen = nn.ModuleList(nn.Linear(s.rows * n, s.width, bias=False) for n in seen)
+        drawn = [2 * (width + 2 * MARGIN) for _, width in BANDS] if told else []
+        self.told = nn.ModuleList(nn.Linear(n, s.width, bias=False) for n in drawn)
+        self.place = nn.Parameter(0.3 * torch.randn(COUNT, s.width))
+        self.blocks = nn.ModuleList(Block(s) for _ in range(s.blocks))
+        self.norm = nn.LayerNorm(s.width, bias=False)
+        inner = [max(s.width, 2 * width) for _, width in BANDS]
+        self.inner = nn.ModuleList(nn.Linear(s.width, n) for n in inner)
+        self.draw = nn.ModuleList(nn.Linear(n, 2 * width) for n, (_, width) in zip(inner, BANDS, strict=True))
+        self.bias = nn.Parameter(torch.zeros(2, 1, BINS))
+        for layer in self.told:
+            nn.init.zeros_(layer.weight)
+        for layer in self.draw:  # beside another net it begins with nothing to say
+            nn.init.normal_(layer.weight, std=0.0 if told else 0.3 / layer.in_features**0.5)
+            nn.init.zeros_(layer.bias)
+        if not told:
+            nn.init.constant_(self.bias, -1.0)
+
+    @property
+    def state(self) -> tuple[int, int, int]:
+        """Shape of the memory of one sequence."""
+        return self.sizes.blocks, COUNT, self.sizes.slow
+
+    @property
+    def size(self) -> int:
+        """Numbers in that memory."""
+        return self.sizes.blocks * COUNT * self.sizes.slow
+
+    def encoded(self, x: Tensor, logits: Tensor | None) -> Tensor:
+        """Features (B, rows, T + recent - 1, F) and drawn logits (B, 2, T, F) to bands (T, B, K, W)."""
+        s, out = self.sizes, []
+        for i, (first, number, width) in enumerate(edges()):
+            kernel, step = width + 2 * MARGIN, (1, width)
+            weight = self.seen[i].weight.view(s.width, s.rows, s.recent, kernel)
+            y = F.conv2d(cut(x, first, number, width), weight, stride=step)
+            if logits is not None:
+                weight = self.told[i].weight.view(s.width, 2, 1, kernel)
+                y = y + F.conv2d(cut(TOLD * logits, first, number, width), weight, stride=step)
+            out.append(y)
+        return torch.cat(out, 3).permute(2, 0, 3, 1) + self.place
+
+    def forward(self, x: Tensor, logits: Tensor | None, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits or corrections of them (B, 2, T, F), and the memory after (B, blocks, K, slow); inputs: `encoded`."""
+        y, ends = self.encoded(x, logits), []
+        for i, block in enumerate(self.blocks):
+            y, end = block(y, start[:, i])
+            ends.append(end)
+        y, out, at = self.norm(y), [], 0
+        for (_, number, width), inner, draw in zip(edges(), self.inner, self.draw, strict=True):
+            drawn = draw(F.silu(inner(y[:, :, at : at + number])))
+            out.append(drawn.unflatten(3, (2, width)).permute(1, 3, 0, 2, 4).flatten(3))
+            at += number
+        return torch.cat(out, 3)[..., :BINS] + self.bias, torch.stack(ends, 1)
+
+    @torch.no_grad()
+    def temper(self, scale: float, shift: float) -> None:
+        """What `nets.live.Live.temper` does, for the corrections of logits that are scaled already."""
+        for told in self.told:
+            told.weight.div_(scale)
+        for layer in self.draw:
+            layer.weight.mul_(scale)
+            layer.bias.mul_(scale)
+        self.bias.mul_(scale).add_(shift)
