@@ -332,9 +332,10 @@ def _train(corpus: Path, cache: Path, runs: Path, **more: object) -> Path:
     return train_live(data=corpus, cache=cache, runs=runs, **(options | more))
 
 
-def test_resumed_is_the_same(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
-    whole = _train(corpus_folder, cache_folder, tmp_path / "whole")
-    part = _train(corpus_folder, cache_folder, tmp_path / "part", minutes=1e-9)
+@pytest.mark.parametrize("config", [SMALL, BANDED, BANDS])
+def test_resumed_is_the_same(corpus_folder: Path, cache_folder: Path, tmp_path: Path, config: LiveConfig):
+    whole = _train(corpus_folder, cache_folder, tmp_path / "whole", sizes=config)
+    part = _train(corpus_folder, cache_folder, tmp_path / "part", sizes=config, minutes=1e-9)
     assert read_checkpoint(part)["step"] < 4
     _train(corpus_folder, cache_folder, tmp_path / "part", resume=True)
     a, b = read_checkpoint(whole), read_checkpoint(part)
@@ -344,15 +345,17 @@ def test_resumed_is_the_same(corpus_folder: Path, cache_folder: Path, tmp_path: 
         assert torch.equal(a["mean"][name], b["mean"][name]), name
 
 
-@pytest.mark.parametrize("turns", [1, 4])
-def test_states_begin_as_endless_silence_leaves_them(tmp_path: Path, turns: int, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("config", "turns"), [(SMALL, 1), (SMALL, 4), (BANDED, 2), (BANDS, 2)])
+def test_states_begin_as_endless_silence_leaves_them(
+    tmp_path: Path, config: LiveConfig, turns: int, monkeypatch: pytest.MonkeyPatch
+):
     """In the host, at once and after a reset, run by ONNX Runtime's C library and by its Python module."""
     pytest.importorskip("onnxruntime")
     from rtsep.separators import session
     from rtsep.separators.compiled_net import CompiledNet
     from rtsep.separators.onnx import OnnxSeparator
 
-    run = LiveRun(replace(SMALL, hop=512 // turns), SHORT, CPU)
+    run = LiveRun(replace(config, hop=512 // turns), SHORT, CPU)
     run.begin_with(_model(run.net).state_dict())
     run.save(tmp_path / "last.pt")
     folder = export(tmp_path / "last.pt", tmp_path / "model", check=False)
@@ -396,23 +399,26 @@ def test_the_mean_of_several_trainings_is_exported(tmp_path: Path):
     assert not (tmp_path / "none").exists()
 
 
-def test_exported_folder_plays_and_trains_on(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+@pytest.mark.parametrize("config", [SMALL, BANDED, BANDS])
+def test_exported_folder_plays_and_trains_on(
+    corpus_folder: Path, cache_folder: Path, tmp_path: Path, config: LiveConfig
+):
     pytest.importorskip("onnxruntime")
     from rtsep.engine.chain import Chain
     from rtsep.separators.onnx import OnnxSeparator
     from rtsep.spec import StreamSpec
 
-    last = _train(corpus_folder, cache_folder, tmp_path / "run")
+    last = _train(corpus_folder, cache_folder, tmp_path / "run", sizes=config)
     folder = export(last, tmp_path / "model")
     sizes, weights = first_weights(folder)
-    assert sizes == SMALL
+    assert sizes == config
     for name, tensor in read_checkpoint(last)["mean"].items():
         if tensor.ndim:
             assert torch.equal(tensor, weights[name]), name
-    _train(corpus_folder, cache_folder, tmp_path / "next", init=folder)
+    _train(corpus_folder, cache_folder, tmp_path / "next", init=folder, sizes=config)
 
     # the song offline in torch, and hop by hop through the host
-    run = LiveRun(SMALL, SHORT, CPU)
+    run = LiveRun(config, SHORT, CPU)
     run.begin_with(weights)
     rng = np.random.default_rng(0)
     hop, hops = 256, 40
