@@ -7,9 +7,11 @@ optimizer and the step. `init` begins with the weights of a checkpoint or of a s
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from rtsep.training.schedule import follow, noted, rate
 from rtsep.training.songs import Song, songs
 from rtsep.training.stereo import Floats, StereoMixer, fields
 from rtsep.training.tasks import with_settings
+from rtsep.training.team import Team, of
 
 PROFILES = {
     "live": LiveConfig(),
@@ -37,6 +40,7 @@ PROFILES = {
     "karaoke": LiveConfig(hop=512, lookahead=6, dense=960, units=512),
 }
 """The net of each profile. karaoke: 93 ms in all at 44.1 kHz; its longer hop leaves time for a larger net."""
+MOST_PROCESSES = 64
 MOST_FRAMES = 4096  # from sound to sound
 
 
@@ -62,6 +66,7 @@ class LiveTraining:
     carried: float = 0.7  # share of the sequences whose memory begins with the end of another one,
     louder_db: float = 6.0  # which was louder or softer than this one by so much (spread)
     optimizer: str = "adamw"  # or "muon"
+    processes: int = 1  # on a CPU: each has a core and a batch of its own (`rtsep.training.team`)
 
     @property
     def filling(self) -> int:
@@ -87,12 +92,14 @@ class LiveRun:
         self.model.load_state_dict(weights)
         self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
-    def update(self, mixer: StereoMixer) -> float:
-        """One step on the batch of that step; its loss."""
+    def update(self, mixer: StereoMixer, team: Team | None = None) -> float:
+        """One step on the batch of that step, or on one for each of a team; the loss."""
+        team = team or Team()
+        place = team.turn(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.config, self.step)
-        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # of the dropout
-        batch = {k: torch.from_numpy(v).to(self.device) for k, v in mixer.batch(self.step).arrays().items()}
+        torch.manual_seed(self.config.seed * 1_000_003 + place)  # of the dropout
+        batch = {k: torch.from_numpy(v).to(self.device) for k, v in mixer.batch(place).arrays().items()}
         self.model.train()
         n, size = len(batch["field"]), self.config.chunk
         (start, warm), total, ends, filling = self.starts(n), 0.0, [], self.config.filling
@@ -109,12 +116,13 @@ class LiveRun:
             loss = loss * (len(end) / n)
             loss.backward()
             total += loss.item()
-        self.ends = torch.cat(ends)
+        self.ends = team.joined(torch.cat(ends))
+        team.average(self.model.parameters(), [b for b in self.model.buffers() if b.is_floating_point()])
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimizer.step()
         follow(self.mean, self.model, self.config.ema, self.step)
         self.step += 1
-        return total
+        return team.mean(total)
 
     @torch.no_grad()
     def _filled(self, features: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
@@ -223,61 +231,125 @@ def train_live(
     UsageError
         No data; a run that exists already without `resume`; weights of another net.
     """
-    from rtsep.training.loop import progress, read_checkpoint
     from rtsep.training.preview import write_preview
-    from rtsep.training.weights import first_weights, grown
 
-    last, store = runs / "last.pt", cache or runs.parent / "cache"
-    if resume and last.exists():
-        checkpoint = read_checkpoint(last)
-        if checkpoint["name"] != profile:
-            raise UsageError(f"{last} is a run of {checkpoint['name']}, not of {profile}")
-        run = LiveRun(LiveConfig.from_dict(checkpoint["net"]), LiveTraining(**checkpoint["config"]), device, profile)
-        run.restore(checkpoint)
-    else:
-        wanted = sizes or sizes_of(profile)
-        shape = config or LiveTraining()
-        net, weights = wanted, None
-        if init:
-            corpus = load(data, store, shape.split)
-            net, weights = first_weights(init, lambda: fields_for_statistics(corpus, shape, wanted))
-            kept = ("hop", "lookahead", "dropout_pool", "dropout_dense")
-            net, weights = grown(replace(net, **{name: getattr(wanted, name) for name in kept}), weights, wanted)
-        run = LiveRun(net, shape, device, profile)
-        if weights is not None:
-            run.begin_with(weights)
+    job = Job(
+        profile,
+        data,
+        runs,
+        cache or runs.parent / "cache",
+        minutes,
+        resume,
+        init,
+        sizes or sizes_of(profile),
+        config or LiveTraining(),
+        score_every,
+        save_every,
+    )
+    run = _begun(job, device)
     settings = run.config
-    corpus = load(data, store, settings.split)
-    mixer = mixer_of(corpus, settings, run.net)
+    if not 1 <= settings.processes <= MOST_PROCESSES or (settings.processes > 1 and device.type != "cpu"):
+        raise UsageError(f"processes {settings.processes}: 1 to {MOST_PROCESSES} on a CPU, 1 on another device")
+    corpus = load(data, job.store, settings.split)
     if preview:
         frames = settings.frames * run.net.apart
         heard = StereoMixer(corpus, seed=settings.seed, frames=frames, sources=settings.sources, hop=run.net.hop)
         write_preview(heard, preview, print)
+    with of(settings.processes, partial(_beside, job)) as team:
+        _learn(run, job, team, quiet)
+    return job.last
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a training is asked for; each process of a team is given it."""
+
+    profile: str
+    data: Path
+    runs: Path
+    store: Path
+    minutes: float | None
+    resume: bool
+    init: Path | None
+    sizes: LiveConfig
+    config: LiveTraining
+    score_every: int
+    save_every: int
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint."""
+        return self.runs / "last.pt"
+
+
+def _begun(job: Job, device: torch.device) -> LiveRun:
+    """The run as it begins, or as its checkpoint left it."""
+    from rtsep.training.loop import read_checkpoint
+    from rtsep.training.weights import first_weights, grown
+
+    if job.resume and job.last.exists():
+        checkpoint = read_checkpoint(job.last)
+        if checkpoint["name"] != job.profile:
+            raise UsageError(f"{job.last} is a run of {checkpoint['name']}, not of {job.profile}")
+        net, settings = LiveConfig.from_dict(checkpoint["net"]), LiveTraining(**checkpoint["config"])
+        run = LiveRun(net, settings, device, job.profile)
+        run.restore(checkpoint)
+        return run
+    net, weights = job.sizes, None
+    if job.init:
+        corpus = load(job.data, job.store, job.config.split)
+        net, weights = first_weights(job.init, lambda: fields_for_statistics(corpus, job.config, job.sizes))
+        kept = ("hop", "lookahead", "dropout_pool", "dropout_dense")
+        net = replace(net, **{name: getattr(job.sizes, name) for name in kept})
+        net, weights = grown(net, weights, job.sizes)
+    run = LiveRun(net, job.config, device, job.profile)
+    if weights is not None:
+        run.begin_with(weights)
+    return run
+
+
+def _beside(job: Job, team: Team) -> None:
+    """What the other processes of a training do."""
+    from rtsep.training.loop import keep_memory
+
+    keep_memory()
+    _learn(_begun(job, torch.device("cpu")), job, team, quiet=True)
+
+
+def _learn(run: LiveRun, job: Job, team: Team, quiet: bool) -> None:
+    """All steps that are left, or as many as there is time for; who leads the team writes log and checkpoints."""
+    from rtsep.training.loop import progress
+
+    settings = run.config
+    mixer = mixer_of(load(job.data, job.store, settings.split), settings, run.net)
     begun, past = time.monotonic(), []
-    with (runs / "log.jsonl").open("a") as log, progress(quiet) as bar:
+    with (job.runs / "log.jsonl" if team.leads else Path(os.devnull)).open("a") as log, progress(quiet) as bar:
 
         def note(entry: dict[str, Any]) -> None:
             log.write(json.dumps({"step": run.step, "seconds": round(time.monotonic() - begun, 1), **entry}) + "\n")
             log.flush()
 
+        def late() -> bool:
+            return job.minutes is not None and time.monotonic() - begun >= job.minutes * 60
+
         note({"config": asdict(settings), "net": run.net.to_dict()})
-        task = bar.add_task(profile, total=settings.steps, completed=run.step, note="")
+        task = bar.add_task(run.name, total=settings.steps, completed=run.step, note="")
         try:
-            while run.step < settings.steps and (minutes is None or time.monotonic() - begun < minutes * 60):
-                past.append(run.update(mixer))
+            while run.step < settings.steps and not team.any(late()):
+                past.append(run.update(mixer, team))
                 bar.update(task, completed=run.step, note=f"loss {np.mean(past):.4f}")
-                if noted(run.step, settings.steps, save_every):
+                if noted(run.step, settings.steps, job.save_every):
                     note({"loss": round(float(np.mean(past)), 5), "rate": rate(settings, run.step)})
                     past = []
-                if run.step % save_every == 0:
-                    run.save(last)
-                if score_every and (run.step % score_every == 0 or run.step == settings.steps):
-                    note({"dev": score(run.averaged(), songs(data, store, "dev", 20.0, stereo=True))})
+                if run.step % job.save_every == 0 and team.leads:
+                    run.save(job.last)
+                if job.score_every and (run.step % job.score_every == 0 or run.step == settings.steps) and team.leads:
+                    note({"dev": score(run.averaged(), songs(job.data, job.store, "dev", 20.0, stereo=True))})
         finally:
             if past:
                 note({"loss": round(float(np.mean(past)), 5)})
-            run.save(last)
-    return last
+            if team.leads:
+                run.save(job.last)
 
 
 def mixer_of(

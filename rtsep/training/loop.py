@@ -60,7 +60,7 @@ class TrainConfig:
     split: str = "train"
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let the allocator keep large blocks: giving every feature map back to the system tripled the time of a step."""
     try:
         libc = ctypes.CDLL("libc.so.6")
@@ -362,7 +362,7 @@ def train(
         raise UsageError(f"{last} exists: give --resume to go on with it, or another --runs")
     if threads:
         torch.set_num_threads(threads)
-    _keep_memory()
+    keep_memory()
     where = pick_device(device)
     runs.mkdir(parents=True, exist_ok=True)
     store = cache or runs.parent / "cache"

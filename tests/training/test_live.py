@@ -18,7 +18,7 @@ from rtsep.training import gru, scan  # noqa: E402
 from rtsep.training.augment import WINDOW  # noqa: E402
 from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
-from rtsep.training.live import LiveRun, LiveTraining, separate, train_live  # noqa: E402
+from rtsep.training.live import LiveRun, LiveTraining, mixer_of, separate, train_live  # noqa: E402
 from rtsep.training.live_check import deviation  # noqa: E402
 from rtsep.training.live_graph import carried, streaming_graph  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402
@@ -26,6 +26,7 @@ from rtsep.training.losses import field_mask, heard, heard_mask  # noqa: E402
 from rtsep.training.nets.koretzky import Koretzky, NetConfig  # noqa: E402
 from rtsep.training.nets.live import BINS, FEATURES, Live, LiveConfig, running_mean  # noqa: E402
 from rtsep.training.stereo import StereoMixer  # noqa: E402
+from rtsep.training.team import Team  # noqa: E402
 from rtsep.training.weights import first_weights, grown, of_koretzky  # noqa: E402
 
 SMALL = LiveConfig(channels=(3, 4, 4, 4), dense=9, units=5, local=3)
@@ -343,6 +344,42 @@ def test_resumed_is_the_same(corpus_folder: Path, cache_folder: Path, tmp_path: 
     for name, tensor in a["model"].items():
         assert torch.equal(tensor, b["model"][name]), name
         assert torch.equal(a["mean"][name], b["mean"][name]), name
+
+
+class _Member(Team):
+    """One of two, in this process: keeps its gradients, or goes on with those that it is given."""
+
+    def __init__(self, rank: int, given: list[torch.Tensor] | None = None) -> None:
+        super().__init__()
+        self.place, self.given, self.found = rank, given, []
+
+    def turn(self, step: int) -> int:
+        return 2 * step + self.place
+
+    def average(self, parameters, buffers=()) -> None:
+        parameters = list(parameters)
+        self.found = [p.grad.clone() for p in parameters]
+        for p, grad in zip(parameters, self.given or self.found, strict=True):
+            p.grad.copy_(grad)
+
+
+def test_a_team_takes_one_step_by_the_mean_of_its_gradients(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    settings = replace(SHORT, processes=2, steps=1)
+    last = _train(corpus_folder, cache_folder, tmp_path / "team", sizes=BANDS, config=settings)
+    found = read_checkpoint(last)
+    assert len(found["ends"]) == 4  # two sequences of each
+
+    mixer, members = mixer_of(load(corpus_folder, cache_folder, "train"), settings, BANDS), []
+    for rank in range(2):
+        members.append(_Member(rank))
+        LiveRun(BANDS, settings, CPU).update(mixer, members[-1])
+    mean = [(a + b) / 2 for a, b in zip(members[0].found, members[1].found, strict=True)]
+    run = LiveRun(BANDS, settings, CPU)
+    run.update(mixer, _Member(0, mean))
+    for name, value in run.model.state_dict().items():
+        torch.testing.assert_close(found["model"][name], value, rtol=1e-4, atol=1e-6, msg=name)
+    with pytest.raises(UsageError, match="processes 0"):
+        _train(corpus_folder, cache_folder, tmp_path / "none", config=replace(SHORT, processes=0))
 
 
 @pytest.mark.parametrize(("config", "turns"), [(SMALL, 1), (SMALL, 4), (BANDED, 2), (BANDS, 2)])
