@@ -32,8 +32,8 @@ from rtsep.training.schedule import noted
 from rtsep.training.songs import Song, songs
 from rtsep.training.stereo import Floats, StereoMixer
 
-NET = LiveConfig(channels=(8, 8, 8, 8), dense=256, units=128, local=8)
-TRAINING = LiveTraining(lr=3e-3, warmup=20, ema=0.98, sources=4, optimizer="muon")
+NET = LiveConfig(channels=(8, 8, 8, 8), dense=256, units=128, local=8, width=0)
+TRAINING = LiveTraining(lr=3e-3, ema=0.98, frames=256, rolls=2, chunk=4)
 QUICK = replace(TRAINING, frames=20, sources=2)
 FIGURES = {"vocals_gain": "vocals", "accompaniment_gain": "accompaniment"}
 #: Sources whose terms are not stated, or not wholly.

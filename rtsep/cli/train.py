@@ -84,13 +84,13 @@ def train(
     lookahead
         Hops that the net may look ahead: koretzky 0 to 24, karaoke 1 to 6 (6 if not given).
     lr
-        Highest learning rate; 0.003 if not given, 0.001 with --init for the live family.
+        Highest learning rate; 0.003 if not given; for the live family 0.01, or 0.003 with --init.
     optimizer
-        Of a net of the shared loop: any; of the live family: adamw (if not given) or muon, which learns
-        more in a step.
+        Of a net of the shared loop: any; of the live family: muon (if not given), which learns more in a
+        step, or adamw.
     set_
         NAME=VALUE: any other setting of the net's training, such as units=256 of a net of the shared
-        loop or frames=512 of the live family; may be repeated.
+        loop, or frames=256 or processes=2 of the live family; may be repeated.
     split
         all_train trains on the dev songs too: their scores mean nothing then.
     seed

@@ -37,9 +37,9 @@ from rtsep.training.team import Team, of
 PROFILES = {
     "live": LiveConfig(),
     "monitor": LiveConfig(hop=128),
-    "karaoke": LiveConfig(hop=512, lookahead=6, dense=960, units=512),
+    "karaoke": LiveConfig(hop=512, lookahead=6),
 }
-"""The net of each profile. karaoke: 93 ms in all at 44.1 kHz; its longer hop leaves time for a larger net."""
+"""The net of each profile; karaoke: 93 ms in all at 44.1 kHz."""
 MOST_PROCESSES = 64
 MOST_FRAMES = 4096  # from sound to sound
 
@@ -50,22 +50,22 @@ class LiveTraining:
 
     seed: int = 0
     steps: int = 20000
-    lr: float = 3e-3
+    lr: float = 1e-2
     weight_decay: float = 1e-2
-    warmup: int = 100
+    warmup: int = 20
     decay_from: float = 0.3  # share of the steps after which the rate falls to zero, as a half cosine
-    ema: float = 0.998
-    frames: int = 256  # of a sequence, with a target: 3 s
-    before: float = 1.0  # times as many go ahead of them and only fill the memory: 6 s that belong together
+    ema: float = 0.99
+    frames: int = 512  # of a sequence, with a target: 6 s
+    before: float = 0.0  # times as many go ahead of them and only fill the memory
     floor: float = losses.FLOOR  # of the relative error (`losses.heard_mask`)
     soft_voices: float = 0.0  # share of mixtures whose voice is far under the music (`StereoMixer`)
-    sources: int = 8
-    rolls: int = 2
+    sources: int = 4
+    rolls: int = 1
     split: str = "train"
-    chunk: int = 4  # sequences that go through the net at once: their maps fit the processor's cache
+    chunk: int = 2  # sequences that go through the net at once: their maps fit the processor's cache
     carried: float = 0.7  # share of the sequences whose memory begins with the end of another one,
     louder_db: float = 6.0  # which was louder or softer than this one by so much (spread)
-    optimizer: str = "adamw"  # or "muon"
+    optimizer: str = "muon"  # or "adamw"
     processes: int = 1  # on a CPU: each has a core and a batch of its own (`rtsep.training.team`)
 
     @property
@@ -297,11 +297,7 @@ def _begun(job: Job, device: torch.device) -> LiveRun:
         return run
     net, weights = job.sizes, None
     if job.init:
-        corpus = load(job.data, job.store, job.config.split)
-        net, weights = first_weights(job.init, lambda: fields_for_statistics(corpus, job.config, job.sizes))
-        kept = ("hop", "lookahead", "dropout_pool", "dropout_dense")
-        net = replace(net, **{name: getattr(job.sizes, name) for name in kept})
-        net, weights = grown(net, weights, job.sizes)
+        net, weights = grown(*first_weights(job.init), job.sizes)
     run = LiveRun(net, job.config, device, job.profile)
     if weights is not None:
         run.begin_with(weights)
@@ -370,12 +366,6 @@ def mixer_of(
     )
 
 
-def fields_for_statistics(corpus: Corpus, settings: LiveTraining, net: LiveConfig) -> Iterator[torch.Tensor]:
-    """Some batches of another seed."""
-    mixer = mixer_of(corpus, replace(settings, seed=settings.seed + 1), net)
-    return (torch.from_numpy(mixer.batch(step).field) for step in range(4))
-
-
 def sizes_of(profile: str, lookahead: int | None = None) -> LiveConfig:
     """The net of a profile, with another look-ahead if that is asked for.
 
@@ -395,7 +385,7 @@ def sizes_of(profile: str, lookahead: int | None = None) -> LiveConfig:
     return replace(net, lookahead=lookahead)
 
 
-OPTIMIZERS = ("adamw", "muon")
+OPTIMIZERS = ("muon", "adamw")
 
 
 def settings_of(
@@ -415,7 +405,7 @@ def settings_of(
     UsageError
         If there is no such optimizer or setting.
     """
-    rate = lr if lr is not None else 1e-3 if begun else 3e-3
+    rate = lr if lr is not None else 3e-3 if begun else 1e-2
     usual = LiveTraining(seed=seed, steps=steps, lr=rate, split=split, optimizer=optimizer or OPTIMIZERS[0])
     chosen = with_settings(usual, "the live family", texts)
     if chosen.optimizer not in OPTIMIZERS:

@@ -318,7 +318,7 @@ def train(
     lookahead : int, optional
         Hops that the net may look ahead: koretzky 0..24, karaoke 1..6.
     lr : float, optional
-        Highest learning rate; 3e-3 if not given, 1e-3 for the live family with `init`.
+        Highest learning rate; 3e-3 if not given, 1e-2 for the live family without `init`.
     optimizer : str, optional
         Of a task: "adam", "adamw", "sgd" or "lbfgs"; of the live family: "adamw" or "muon".
     settings : sequence of str

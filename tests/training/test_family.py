@@ -27,10 +27,10 @@ from rtsep.training.proof import rounded  # noqa: E402
 from rtsep.training.stereo import StereoMixer, stft  # noqa: E402
 from rtsep.training.weights import first_weights  # noqa: E402
 
-SMALL = LiveConfig(channels=(3, 4, 4, 4), dense=9, units=5, local=3)
+SMALL = LiveConfig(channels=(3, 4, 4, 4), dense=9, units=5, local=3, width=0)
 KARAOKE = replace(SMALL, lookahead=4)
 MONITOR = replace(SMALL, hop=128)
-SHORT = LiveTraining(steps=3, frames=20, sources=2, rolls=1)
+SHORT = LiveTraining(steps=3, frames=20, sources=2)
 CPU = torch.device("cpu")
 
 
@@ -231,7 +231,7 @@ def test_export_tempers_the_masks(corpus_folder: Path, cache_folder: Path, tmp_p
 
 
 def test_float16_takes_half_the_room(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
-    none, sizes = replace(SHORT, steps=0), LiveConfig()
+    none, sizes = replace(SHORT, steps=0), LiveConfig(dense=768, width=0)
     last = _train("live", corpus_folder, cache_folder, tmp_path / "run", sizes=sizes, config=none)
     wide, half = (
         export(last, tmp_path / storage, storage=storage, check=False) / "model.onnx"
@@ -242,7 +242,7 @@ def test_float16_takes_half_the_room(corpus_folder: Path, cache_folder: Path, tm
 
 def test_int8_is_near_and_no_beginning(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
     pytest.importorskip("onnxruntime")
-    none, sizes = replace(SHORT, steps=0), LiveConfig(dense=512, units=192, local=12, lookahead=2)
+    none, sizes = replace(SHORT, steps=0), LiveConfig(dense=512, units=192, local=12, width=0, lookahead=2)
     last = _train("karaoke", corpus_folder, cache_folder, tmp_path / "run", sizes=sizes, config=none)
     said: list[str] = []
     folder = export(last, tmp_path / "model", storage="int8", say=said.append)

@@ -23,16 +23,15 @@ from rtsep.training.live_check import deviation  # noqa: E402
 from rtsep.training.live_graph import carried, streaming_graph  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.losses import field_mask, heard, heard_mask  # noqa: E402
-from rtsep.training.nets.koretzky import Koretzky, NetConfig  # noqa: E402
 from rtsep.training.nets.live import BINS, FEATURES, Live, LiveConfig, running_mean  # noqa: E402
 from rtsep.training.stereo import StereoMixer  # noqa: E402
 from rtsep.training.team import Team  # noqa: E402
-from rtsep.training.weights import first_weights, grown, of_koretzky  # noqa: E402
+from rtsep.training.weights import first_weights, grown  # noqa: E402
 
-SMALL = LiveConfig(channels=(3, 4, 4, 4), dense=9, units=5, local=3)
+SMALL = LiveConfig(channels=(3, 4, 4, 4), dense=9, units=5, local=3, width=0)
 BANDED = replace(SMALL, width=6, across=4, slow=5, blocks=2)
 BANDS = replace(BANDED, dense=0)
-SHORT = LiveTraining(steps=4, frames=20, sources=2, rolls=1)
+SHORT = LiveTraining(steps=4, frames=20, sources=2)
 CPU = torch.device("cpu")
 
 
@@ -56,12 +55,14 @@ def _field(frames: int) -> torch.Tensor:
 def test_a_grown_net_draws_the_same_masks():
     model = _model()
     config, weights = grown(SMALL, model.state_dict(), replace(SMALL, dense=14, units=8, local=6, dropout_pool=0.4))
-    assert config == replace(SMALL, dense=14, units=8, local=6)
+    assert config == replace(SMALL, dense=14, units=8, local=6, dropout_pool=0.4)
     larger = Live(config)
     larger.load_state_dict(weights)
     field = _field(40)
     assert torch.allclose(larger.eval().infer(field), model.infer(field), atol=1e-6)
-    assert grown(config, weights, SMALL) == (config, weights)
+    again, same = grown(config, weights, replace(SMALL, dropout_pool=0.4))
+    assert again == config
+    assert all(torch.equal(same[name], value) for name, value in weights.items())
 
 
 def test_a_path_by_bands_begins_with_nothing_to_say():
@@ -73,6 +74,17 @@ def test_a_path_by_bands_begins_with_nothing_to_say():
     field = _field(40)
     assert torch.equal(larger.eval().infer(field), model.infer(field))
     assert larger.bands.draw[0].weight.abs().max() == 0 < larger.bands.seen[0].weight.abs().max()
+
+
+def test_a_path_by_bands_that_looks_ahead_begins_with_masks_that_do_not():
+    model, field = _model(replace(BANDS, hop=512)), _field(40)
+    config, weights = grown(model.config, model.state_dict(), replace(BANDS, hop=512, lookahead=3))
+    later = Live(config)
+    later.load_state_dict(weights)
+    # the level that the features lie over is that of the newest frame
+    assert (later.eval().infer(field)[3 + 24 :] - model.infer(field)[24:-3]).abs().mean() < 0.02
+    back = grown(config, weights, model.config)[1]
+    assert all(torch.equal(back[name], value) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("config", [SMALL, BANDED, BANDS])
@@ -119,7 +131,7 @@ def test_memory_begins_with_what_is_given(config: LiveConfig):
     [
         SMALL,
         LiveConfig(),
-        LiveConfig(lookahead=4),
+        LiveConfig(dense=768, width=0, lookahead=4),
         replace(SMALL, hop=128),
         replace(SMALL, hop=512),
         BANDED,
@@ -152,33 +164,6 @@ def test_the_playing_level_does_not_matter():
     quiet = field.clone()
     quiet[:, :2] *= 0.01
     torch.testing.assert_close(model.infer(field), model.infer(quiet), rtol=0, atol=0.03)
-
-
-@torch.no_grad()
-def test_it_begins_with_the_masks_of_koretzky():
-    torch.manual_seed(3)
-    old = Koretzky(NetConfig((3, 4, 4, 4), 9, (2, 2, 2, 2), 4)).eval()
-    for name, value in old.state_dict().items():
-        if "norm" in name and value.is_floating_point():
-            value += 0.5 * torch.rand_like(value)
-    heard = [torch.rand(2, 60, FEATURES, BINS) for _ in range(3)]
-    for batches in ([], heard):
-        new = of_koretzky(old, batches, replace(SMALL, hop=512))
-        field = _field(50)
-        field[:, 1:] = 0  # mono
-        wanted = old.infer(field[:, 0])[0]
-        got = new.infer(field)
-        torch.testing.assert_close(got[:, 0], wanted, rtol=0, atol=1e-4)
-        torch.testing.assert_close(got[:, 1], wanted, rtol=0, atol=1e-4)
-        # with half the hop, every other frame is one of two streams of its own
-        twice = of_koretzky(old, batches, SMALL).infer(field)[:, 0]
-        for turn in (0, 1):
-            torch.testing.assert_close(twice[turn::2], old.infer(field[turn::2, 0])[0], rtol=0, atol=1e-4)
-    assert wanted.std() > 1e-3
-    # as norms in training they do nearly what they did folded
-    new.drop.p = new.drop_dense.p = 0.0
-    fields = torch.cat(heard)
-    torch.testing.assert_close(new.train()(fields), new.eval()(fields), rtol=0, atol=0.05)
 
 
 def test_running_mean():
@@ -469,7 +454,7 @@ def test_exported_folder_plays_and_trains_on(
 
 
 def test_scores_are_logged(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
-    config = LiveTraining(steps=1, frames=20, sources=1, rolls=1)
+    config = LiveTraining(steps=1, frames=20, sources=1)
     _train(corpus_folder, cache_folder, tmp_path, config=config, score_every=1)
     scores = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["dev"]
     assert set(scores) == {"wide", "mir1k", "mashup"}

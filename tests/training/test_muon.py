@@ -15,8 +15,8 @@ from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.muon import Muon  # noqa: E402
 from rtsep.training.nets.live import LiveConfig  # noqa: E402
 
-SMALL = LiveConfig(channels=(3, 4, 4, 4), dense=9, units=5, local=3)
-SHORT = LiveTraining(steps=3, frames=20, sources=2, rolls=1)
+SMALL = LiveConfig(channels=(3, 4, 4, 4), dense=9, units=5, local=3, width=0)
+SHORT = LiveTraining(steps=3, frames=20, sources=2)
 
 
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40), (64, 64)])

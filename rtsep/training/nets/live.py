@@ -46,10 +46,10 @@ class LiveConfig:
     """Sizes of the net, its time grid and its level normalisation; saved in every checkpoint and exported file."""
 
     channels: tuple[int, int, int, int] = (16, 16, 16, 16)
-    dense: int = 768  # of the trunk; 0 for a net of the path by bands alone
-    units: int = 384
+    dense: int = 0  # of the trunk; 0 for a net without
+    units: int = 384  # of the trunk's memory
     local: int = 24
-    width: int = 0  # of the path by bands: numbers a band; 0 for none
+    width: int = 64  # of the path by bands: numbers a band; 0 for a net without
     across: int = 32  # units along the bands, each way
     slow: int = 96  # numbers that each band remembers in each block
     blocks: int = 3
@@ -83,6 +83,7 @@ class LiveConfig:
     @staticmethod
     def from_dict(values: dict[str, object]) -> LiveConfig:
         """The inverse of `to_dict`."""
+        values = {"width": 0, **values}  # nets from before there was one
         return LiveConfig(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in values.items()})  # type: ignore[arg-type]
 
 
