@@ -205,12 +205,15 @@ def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> 
         notes.append(f"float16: masks move by {moved.max():.1e} at most, {moved.mean():.1e} in the mean")
     proto, carried = live_graph.streaming_graph(stored, half=storage == "float16")
     data, config = quantized(proto) if storage == "int8" else proto.SerializeToString(), model.config
-    ahead = f" that looks {config.lookahead} hops ahead" if config.lookahead else ""
+    way = "bands of the stereo field, along the spectrum and along time in turns"
+    if config.dense:
+        way = "convolutions over 0.3 s of the stereo field and a memory"
+    ahead = f", {config.lookahead} hops ahead" if config.lookahead else ""
     return Made(
         data,
         states(carried, CONTEXT + config.ahead),  # after so many nothing is left of the zeros before the first
         lambda: live_check.deviation(stored, data, carried),
-        f"convolutions over 0.3 s of the stereo field and a memory{ahead}, masks for middle and side",
+        f"{way}{ahead}, masks for middle and side",
         config.hop,
         "stereo_field",
         live.BINS,
