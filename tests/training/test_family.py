@@ -282,8 +282,8 @@ def test_the_usual_training_of_a_profile():
     assert (sizes_of("karaoke").lookahead + 2) * sizes_of("karaoke").hop == 4096
     assert sizes_of("karaoke", 2).lookahead == 2
     assert (sizes_of("monitor").hop, sizes_of("live").hop) == (128, 256)
-    assert settings_of(seed=1, steps=9, lr=None, split="train", begun=False).lr == 3e-3
-    assert settings_of(seed=1, steps=9, lr=None, split="train", begun=True).lr == 1e-3
+    assert settings_of(seed=1, steps=9, lr=None, split="train", begun=False).lr == 1e-2
+    assert settings_of(seed=1, steps=9, lr=None, split="train", begun=True).lr == 3e-3
     chosen = settings_of(seed=1, steps=9, lr=2e-4, split="all_train", begun=True)
     assert (chosen.lr, chosen.split) == (2e-4, "all_train")
 

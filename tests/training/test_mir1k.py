@@ -271,7 +271,7 @@ def test_scores_of_dev(singers: Path, tmp_path: Path):
         ("drnn", {"settings": ("unit=3",)}, "no such setting"),
         ("live", {"settings": ("unit=3",)}, "--set unit: the live family has no such setting"),
         ("live", {"settings": ("frames=three",)}, "expected int"),
-        ("live", {"settings": ("optimizer=sgd",)}, "expects adamw or muon"),
+        ("live", {"settings": ("optimizer=sgd",)}, "expects muon or adamw"),
         ("koretzky", {"settings": ("unit=3",)}, "koretzky has no such setting"),
         ("koretzky", {"settings": ("target=binary",)}, "give --target binary"),
         ("live", {"settings": ("split=validation",)}, "give --split validation"),
