@@ -1,10 +1,9 @@
-"""live: koretzky's convolutions over the stereo field, a memory of seconds, and masks for the middle and the side.
+"""live: features of the stereo field, a path by bands, and masks for the middle and the side.
 
-The trunk is `nets.koretzky.FrameNet`: frames 11.6 ms apart, four convolutions and two pools that make 25 frames one,
-a dense layer. Ours: middle, side and how they belong together as four input channels; a GRU after the dense layer,
-which adds to it what it remembers; two masks, for (L + R) / 2 and (L - R) / 2; and a small convolution that sees the
-newest three frames and the drawn masks, and corrects them bin by bin. Beside all of this a path by bands
-(`nets.bands`), which tells harmonics apart where the trunk's pools cannot, corrects the masks once more.
+What is shipped draws its masks by `nets.bands` alone. A net may have a trunk as well, as all had before: koretzky's
+four convolutions and two pools over 25 frames and a dense layer; a GRU after it, which adds to it what it remembers;
+and a small convolution that sees the newest three frames and the drawn masks, and corrects them bin by bin. The path
+by bands then corrects them once more.
 
 One net for all profiles: it is trained on frames `GRID` samples apart. A stream with a hop of ``GRID / k`` runs k
 interleaved copies of it that share the weights, each on every k-th frame: a mask per hop, with the same context in
