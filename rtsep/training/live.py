@@ -256,7 +256,7 @@ def train_live(
         heard = StereoMixer(corpus, seed=settings.seed, frames=frames, sources=settings.sources, hop=run.net.hop)
         write_preview(heard, preview, print)
     with of(settings.processes, partial(_beside, job)) as team:
-        _learn(run, job, team, quiet)
+        _learn(run, corpus, job, team, quiet)
     return job.last
 
 
@@ -309,15 +309,16 @@ def _beside(job: Job, team: Team) -> None:
     from rtsep.training.loop import keep_memory
 
     keep_memory()
-    _learn(_begun(job, torch.device("cpu")), job, team, quiet=True)
+    run = _begun(job, torch.device("cpu"))
+    _learn(run, load(job.data, job.store, run.config.split), job, team, quiet=True)
 
 
-def _learn(run: LiveRun, job: Job, team: Team, quiet: bool) -> None:
+def _learn(run: LiveRun, corpus: Corpus, job: Job, team: Team, quiet: bool) -> None:
     """All steps that are left, or as many as there is time for; who leads the team writes log and checkpoints."""
     from rtsep.training.loop import progress
 
     settings = run.config
-    mixer = mixer_of(load(job.data, job.store, settings.split), settings, run.net)
+    mixer = mixer_of(corpus, settings, run.net)
     begun, past = time.monotonic(), []
     with (job.runs / "log.jsonl" if team.leads else Path(os.devnull)).open("a") as log, progress(quiet) as bar:
 

@@ -47,11 +47,10 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, new: Tensor, start: Tensor) -> Tensor:  # type: ignore[override]
         """States (T, ...) on the CPU."""
-        t = len(gate)
         states = torch.cat([start[None], torch.empty_like(gate)])
         _forward(*(x.view(len(x), -1).numpy() for x in (gate, new, states)), BLOCK)
         ctx.save_for_backward(gate, new, states)
-        return states[1 : t + 1]
+        return states[1:]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]

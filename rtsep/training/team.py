@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -108,7 +109,8 @@ def of(size: int, work: Callable[[Team], None]) -> Iterator[Team]:
             context.Process(target=_member, args=(rank, size, place, torch.get_num_threads(), work), daemon=True)
             for rank in range(1, size)
         ]
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        if sys.platform == "linux":  # elsewhere the loopback has another name
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         for other in others:
             other.start()
         try:
