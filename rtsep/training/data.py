@@ -60,6 +60,8 @@ DEV = (
     "*/accompaniment/yorg_chance.*",
     "*/stems/score_??8/*",
 )
+DEV_COVERS = ("*/cover_eir_potassium_*", "*/cover_*bug_*", "*/cover_*davidson_*")
+"""Covers of dev vocals (`rtsep.training.covers`): whoever is trained on them knows those songs."""
 
 
 def _matches(path: str | Path, patterns: tuple[str, ...]) -> bool:
@@ -75,6 +77,11 @@ def is_validation(path: str | Path) -> bool:
 def is_dev(path: str | Path) -> bool:
     """Whether a training file is kept aside to compare variants with."""
     return _matches(path, DEV) and not is_validation(path)
+
+
+def is_new(path: str | Path) -> bool:
+    """Whether a file tells a training nothing of validation and dev songs, by covers of them neither."""
+    return not (is_validation(path) or is_dev(path) or _matches(path, DEV_COVERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +153,7 @@ def load(data: Path, cache: Path, split: str = "train") -> Corpus:
         If `data` holds no such sound.
     """
     keep = {
-        "train": lambda p: not is_validation(p) and not is_dev(p),
+        "train": is_new,
         "dev": is_dev,
         "all_train": lambda p: not is_validation(p),
         "validation": is_validation,

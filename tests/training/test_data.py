@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from rtsep.errors import UsageError
 from rtsep.training.augment import BINS, CONTEXT, Mixer, hold
-from rtsep.training.data import is_dev, is_validation, load
+from rtsep.training.data import is_dev, is_new, is_validation, load
 from rtsep.training.songs import songs
 
 HELD_OUT = [
@@ -48,6 +49,22 @@ def test_validation_is_held_out(path: str):
 def test_the_rest_is_trained_on(path: str):
     assert not is_validation(path)
     assert not is_dev(path)
+    assert is_new(path)
+
+
+@pytest.mark.parametrize("song", ["eir_potassium", "mir1k_bug_3", "mir1k_davidson_5"])
+def test_covers_of_dev_songs_are_no_news(song: str, tmp_path: Path):
+    folder = "vocals" if song.startswith("eir") else "vocals16k"
+    for name in (f"{folder}/cover_{song}_004", "vocals16k/cover_mir1k_leon_1_005", "accompaniment/a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / f"{name}.opus", np.zeros(4800), 48000, format="OGG", subtype="OPUS")
+    found = {split: load(tmp_path, tmp_path / "cache", split) for split in ("train", "all_train")}
+    assert [v.name for v in found["train"].voices] == ["cover_mir1k_leon_1_005"]
+    assert sorted(v.name for v in found["all_train"].voices) == sorted(
+        [f"cover_{song}_004", "cover_mir1k_leon_1_005"]
+    )
+    with pytest.raises(UsageError):  # nor are they songs to choose by
+        load(tmp_path, tmp_path / "cache", "dev")
 
 
 def test_splits_share_nothing(corpus_folder: Path, cache_folder: Path):
