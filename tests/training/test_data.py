@@ -60,9 +60,7 @@ def test_covers_of_dev_songs_are_no_news(song: str, tmp_path: Path):
         soundfile.write(tmp_path / f"{name}.opus", np.zeros(4800), 48000, format="OGG", subtype="OPUS")
     found = {split: load(tmp_path, tmp_path / "cache", split) for split in ("train", "all_train")}
     assert [v.name for v in found["train"].voices] == ["cover_mir1k_leon_1_005"]
-    assert sorted(v.name for v in found["all_train"].voices) == sorted(
-        [f"cover_{song}_004", "cover_mir1k_leon_1_005"]
-    )
+    assert sorted(v.name for v in found["all_train"].voices) == sorted([f"cover_{song}_004", "cover_mir1k_leon_1_005"])
     with pytest.raises(UsageError):  # nor are they songs to choose by
         load(tmp_path, tmp_path / "cache", "dev")
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rtsep.training import gru, scan
+from rtsep.training import gru, scan, tiles
 from rtsep.training.nets.koretzky import BINS
 
 BANDS = ((20, 2), (14, 4), (8, 8), (6, 16), (5, 52))
@@ -79,6 +79,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """Bands x (T, B, K, W) and the memory (B, K, slow) before them; both after."""
+        if x.is_cuda or not torch.is_grad_enabled():
+            return self.plain(x, start)
+        with torch.autocast("cpu", enabled=False):
+            x = tiles.along(x.float(), self.norm_across, (self.up, self.down), self.joined)
+            return tiles.remembered(x, start, self.norm_time, self.slow, self.known)
+
+    def plain(self, x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, one operation after another."""
         t, b, k, w = x.shape
         along = self.norm_across(x).permute(2, 0, 1, 3).reshape(k, t * b, w)
         both = torch.cat([gru.run(self.up, along), gru.run(self.down, along.flip(0)).flip(0)], -1)
