@@ -17,6 +17,7 @@ def export(
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     check: Annotated[bool, Parameter(negative="--no-check")] = True,
     storage: Literal["float32", "float16", "int8"] = "float32",
+    part: str | None = None,
     overwrite: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     vad_bias: float = 0.0,
     mask_scale: float = 1.0,
@@ -30,6 +31,7 @@ def export(
       rtsep export runs/koretzky/last.pt -o models/koretzky
       rtsep --model models/koretzky --input song.flac --output speakers
       rtsep export runs/a/last.pt runs/b/last.pt -o models/mine
+      rtsep export runs/family/last.pt --part monitor -o models/monitor
 
     Parameters
     ----------
@@ -44,6 +46,8 @@ def export(
     storage
         Of live, monitor and karaoke: float16 halves the file at the same speed;
         int8 is smaller and a quarter faster, but no training can begin with it.
+    part
+        Of a training of `family`, which holds several nets: live, monitor, karaoke, live-small or monitor-small.
     overwrite
         Replace a model that is already there.
     vad_bias
@@ -67,6 +71,7 @@ def export(
             mask_scale=mask_scale,
             mask_shift=mask_shift,
             further=further,
+            part=part,
         )
     print(f"{folder}: write the data, licence, scores and cost into CARD.md before you pass it on")
     return 0

@@ -252,6 +252,31 @@ def together(checkpoint: Path, further: Sequence[Path]) -> dict[str, Any]:
     return values | {"mean": mean}
 
 
+def member(values: dict[str, Any], part: str | None) -> dict[str, Any]:
+    """A checkpoint of the family as one of a member of it; any other as it is.
+
+    Raises
+    ------
+    UsageError
+        Of the family without a `part` or with an unknown one; a `part` of another net.
+    """
+    from rtsep.training.family import FAMILY, MEMBERS
+    from rtsep.training.nets.live import LiveConfig
+    from rtsep.training.weights import part as cut
+
+    if values["name"] != FAMILY:
+        if part is not None:
+            raise UsageError(
+                f"--part {part}: the checkpoint is one of {values['name']}; only those of {FAMILY} have parts"
+            )
+        return values
+    if part not in MEMBERS:
+        what = "no --part" if part is None else f"--part {part}"
+        raise UsageError(f"{what}: a checkpoint of {FAMILY} holds {', '.join(MEMBERS)}: give one of them")
+    net, mean = cut(LiveConfig.from_dict(values["net"]), values["mean"], MEMBERS[part])
+    return values | {"name": part, "net": net.to_dict(), "mean": mean}
+
+
 def export(
     checkpoint: Path,
     output: Path,
@@ -263,6 +288,7 @@ def export(
     mask_scale: float = 1.0,
     mask_shift: float = 0.0,
     further: Sequence[Path] = (),
+    part: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write the model folder of a checkpoint and return it.
@@ -288,6 +314,8 @@ def export(
         not seen.
     further : sequence of Path
         Checkpoints of other trainings that began alike: `together`.
+    part : str, optional
+        Of a training of the family: which of its members (`rtsep.training.family`).
     say : callable
         Told what the checks found.
 
@@ -300,17 +328,17 @@ def export(
     """
     if storage not in TOLERANCES:
         raise UsageError(f"storage {storage!r}: expected {' or '.join(TOLERANCES)}")
-    from rtsep.training.live import PROFILES
+    from rtsep.training.family import MEMBERS
 
-    values = together(checkpoint, further)
+    values = member(together(checkpoint, further), part)
     model_file, manifest = output / "model.onnx", output / "manifest.toml"
     if (model_file.exists() or manifest.exists()) and not overwrite:
         raise UsageError(f"{output} holds a model already: give --overwrite, or another folder")
     config, name = values["config"], values["name"]
     if name != "koretzky" and vad_bias:
         raise UsageError(f"{name} has no voice detector to shift by vad_bias")
-    if name not in PROFILES and (mask_scale, mask_shift) != (1.0, 0.0):
-        raise UsageError(f"mask_scale and mask_shift are for {', '.join(PROFILES)}, not for {name}")
+    if name not in MEMBERS and (mask_scale, mask_shift) != (1.0, 0.0):
+        raise UsageError(f"mask_scale and mask_shift are for {', '.join(MEMBERS)}, not for {name}")
     if not mask_scale > 0:
         raise UsageError(f"mask_scale {mask_scale:g} is not possible: a number above 0 is")
     if name == "koretzky" and storage != "float32":
@@ -338,9 +366,9 @@ def export(
         _check(checkpoint, made, text, *TOLERANCES[storage], say)
     output.mkdir(parents=True, exist_ok=True)
     for path, content in ((model_file, data), (manifest, text.encode())):
-        part = path.with_suffix(".part")
-        part.write_bytes(content)
-        part.replace(path)
+        fresh = path.with_suffix(".part")
+        fresh.write_bytes(content)
+        fresh.replace(path)
     card = output / "CARD.md"
     if not card.exists():
         card.write_text(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,9 @@ from rtsep.evaluation.scores import sdr, sdr_gain
 from rtsep.training import losses
 from rtsep.training.data import Corpus, load
 from rtsep.training.evaluate import WINDOW, resynthesize, spectra
+from rtsep.training.family import FAMILY, PROFILES, Turns, members
 from rtsep.training.nets.koretzky import CONTEXT
-from rtsep.training.nets.live import BINS, GRID, Live, LiveConfig
+from rtsep.training.nets.live import BINS, Live, LiveConfig
 from rtsep.training.optimizers import make_optimizer
 from rtsep.training.precision import mixed
 from rtsep.training.schedule import follow, noted, rate
@@ -34,12 +35,6 @@ from rtsep.training.stereo import Floats, StereoMixer, fields
 from rtsep.training.tasks import with_settings
 from rtsep.training.team import Team, of
 
-PROFILES = {
-    "live": LiveConfig(),
-    "monitor": LiveConfig(hop=128),
-    "karaoke": LiveConfig(hop=512, lookahead=6),
-}
-"""The net of each profile; karaoke: 93 ms in all at 44.1 kHz."""
 MOST_PROCESSES = 64
 MOST_FRAMES = 4096  # from sound to sound
 
@@ -82,8 +77,9 @@ class LiveRun:
         self.net, self.config, self.device, self.step, self.name = net, config, device, 0, name
         self.ends = torch.zeros(0, net.carried, device=device)  # the memory's states after the last step
         self.model = Live(net).to(device, memory_format=torch.channels_last)
-        played = asymmetric_pair(WINDOW, net.hop)[1][-2 * net.hop :]
-        self.window = torch.from_numpy(played.astype(np.float32)).to(device)
+        self.members = members(name, net)
+        played = (asymmetric_pair(WINDOW, m.hop)[1][-2 * m.hop :] for m in self.members)
+        self.windows = [torch.from_numpy(window.astype(np.float32)).to(device) for window in played]
         self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimizer = make_optimizer(self.model, config.optimizer, config.lr, config.weight_decay)
 
@@ -92,10 +88,11 @@ class LiveRun:
         self.model.load_state_dict(weights)
         self.mean = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
-    def update(self, mixer: StereoMixer, team: Team | None = None) -> float:
+    def update(self, mixer: StereoMixer | Turns, team: Team | None = None) -> float:
         """One step on the batch of that step, or on one for each of a team; the loss."""
         team = team or Team()
         place = team.turn(self.step)
+        member, window = (x[place % len(self.members)] for x in (self.members, self.windows))
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.config, self.step)
         torch.manual_seed(self.config.seed * 1_000_003 + place)  # of the dropout
@@ -108,11 +105,11 @@ class LiveRun:
             some = {k: v[at : at + size] for k, v in batch.items()}
             with mixed(self.device):
                 features = self.model.features(some["field"], warm[at : at + size])
-                begin = self._filled(features, start[at : at + size])
-                logits, end = self.model.masks(features[:, :, filling:], begin)
+                begin = self._filled(features, start[at : at + size], member)
+                logits, end = self.model.masks(features[:, :, filling:], begin, member)
             ends.append(end.detach().float())
             sound = some["sound"][:, filling:]
-            loss = losses.heard_mask(logits.float(), sound, some["bins"], self.window, self.config.floor)
+            loss = losses.heard_mask(logits.float(), sound, some["bins"], window, self.config.floor)
             loss = loss * (len(end) / n)
             loss.backward()
             total += loss.item()
@@ -125,12 +122,12 @@ class LiveRun:
         return team.mean(total)
 
     @torch.no_grad()
-    def _filled(self, features: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    def _filled(self, features: torch.Tensor, start: torch.Tensor, member: LiveConfig | None = None) -> torch.Tensor:
         """The memory as the first frames of sequences leave it, which began with `start`: as the net in use."""
         if not self.config.filling:
             return start
         self.model.eval()
-        _, end = self.model.masks(features[:, :, : self.config.filling + CONTEXT - 1], start)
+        _, end = self.model.masks(features[:, :, : self.config.filling + CONTEXT - 1], start, member)
         self.model.train()
         return end.float()
 
@@ -318,7 +315,7 @@ def _learn(run: LiveRun, corpus: Corpus, job: Job, team: Team, quiet: bool) -> N
     from rtsep.training.loop import progress
 
     settings = run.config
-    mixer = mixer_of(corpus, settings, run.net)
+    mixer = Turns(corpus, settings, run.name, run.net)
     begun, past = time.monotonic(), []
     with (job.runs / "log.jsonl" if team.leads else Path(os.devnull)).open("a") as log, progress(quiet) as bar:
 
@@ -349,24 +346,6 @@ def _learn(run: LiveRun, corpus: Corpus, job: Job, team: Team, quiet: bool) -> N
                 run.save(job.last)
 
 
-def mixer_of(
-    corpus: Corpus, settings: LiveTraining, net: LiveConfig, kind: Callable[..., StereoMixer] = StereoMixer
-) -> StereoMixer:
-    """The mash-ups of a training: frames `GRID` apart through the window of the net's own hop."""
-    return kind(
-        corpus,
-        seed=settings.seed,
-        frames=settings.filling + settings.frames + CONTEXT - 1,
-        soft_voices=settings.soft_voices,
-        sources=settings.sources,
-        rolls=settings.rolls,
-        hop=GRID,
-        lookahead=net.ahead,
-        context=CONTEXT - 1,
-        window_hop=net.hop,
-    )
-
-
 def sizes_of(profile: str, lookahead: int | None = None) -> LiveConfig:
     """The net of a profile, with another look-ahead if that is asked for.
 
@@ -375,7 +354,7 @@ def sizes_of(profile: str, lookahead: int | None = None) -> LiveConfig:
     UsageError
         If the profile does not look ahead, or not by so much.
     """
-    net = PROFILES[profile]
+    net = PROFILES["karaoke" if profile == FAMILY else profile]
     if lookahead is None:
         return net
     if not net.lookahead and lookahead:

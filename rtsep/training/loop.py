@@ -32,7 +32,7 @@ from rtsep.training.songs import songs
 from rtsep.training.tasks import TASKS, configured, find, with_settings
 
 TARGETS = ("soft", "binary", "magnitude")
-NETS = ("koretzky", "live", "monitor", "karaoke", *TASKS)
+NETS = ("koretzky", "live", "monitor", "karaoke", "family", *TASKS)
 SPLITS = ("train", "all_train")
 
 

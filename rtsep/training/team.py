@@ -49,7 +49,11 @@ class Team:
         """Make the gradients, and the buffers themselves, their means over all processes."""
         if self.size == 1:
             return
-        found = [p.grad for p in parameters if p.grad is not None] + list(buffers)
+        parameters = list(parameters)
+        for p in parameters:
+            if p.grad is None:  # the batch of this one did without it
+                p.grad = torch.zeros_like(p)
+        found = [p.grad for p in parameters] + list(buffers)
         total = self._summed(torch.cat([x.reshape(-1) for x in found])) / self.size
         for x, part in zip(found, total.split([x.numel() for x in found]), strict=True):
             x.copy_(part.view_as(x))

@@ -279,7 +279,7 @@ class _Remembered(torch.autograd.Function):
 def _states(
     rows: Tensor, start: Tensor, gain: Tensor, slow: Tensor, bias: Tensor, frames: int
 ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor, Tensor]:
-    """Of bands (T n, W): normalised, by what mean and factor; gates and new values (T, n, 2 S), states (T + 1, n, S)."""
+    """Of bands (T n, W): normalised, by what; gates and new values (T, n, 2 S), states (T + 1, n, S)."""
     y, mean, inverse = torch.native_layer_norm(rows, rows.shape[1:], gain, None, EPSILON)
     values = torch.addmm(bias, y, slow.t()).view(frames, len(start), -1)
     states = torch.empty(frames + 1, *start.shape)

@@ -67,6 +67,26 @@ def grown(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) ->
     return config, out
 
 
+def part(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) -> tuple[LiveConfig, dict[str, Tensor]]:
+    """A member of the family (`rtsep.training.family`) cut out of the net that was trained for all of them.
+
+    Parameters
+    ----------
+    config, weights
+        Of the whole net.
+    wanted : LiveConfig
+        The member: hop, look-ahead and number of blocks.
+
+    Returns
+    -------
+    LiveConfig, dict of str to Tensor
+        Its sizes and weights.
+    """
+    blocks = min(wanted.blocks, config.blocks)
+    kept = replace(wanted, dropout_pool=config.dropout_pool, dropout_dense=config.dropout_dense)
+    return grown(replace(config, blocks=blocks), weights, kept)
+
+
 def first_weights(source: Path) -> tuple[LiveConfig, dict[str, Tensor]]:
     """Sizes and weights of a net.
 
@@ -86,11 +106,11 @@ def first_weights(source: Path) -> tuple[LiveConfig, dict[str, Tensor]]:
     if source.is_dir():
         path = source / (WEIGHTS if (source / WEIGHTS).exists() else "model.onnx")
     if path.suffix != ".onnx":
-        from rtsep.training.live import PROFILES
+        from rtsep.training.family import FAMILY, PROFILES
         from rtsep.training.loop import read_checkpoint
 
         checkpoint = read_checkpoint(path)
-        if checkpoint["name"] not in PROFILES:
+        if checkpoint["name"] not in (*PROFILES, FAMILY):
             raise UsageError(f"{path} is a checkpoint of {checkpoint['name']}, not of {', '.join(PROFILES)}")
         return LiveConfig.from_dict(checkpoint["net"]), checkpoint["mean"]
     try:

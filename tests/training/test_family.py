@@ -19,17 +19,19 @@ from rtsep.errors import ModelError, UsageError  # noqa: E402
 from rtsep.training import export as exporting  # noqa: E402
 from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
-from rtsep.training.live import LiveTraining, separate, settings_of, sizes_of, train_live  # noqa: E402
+from rtsep.training.family import FAMILY, MEMBERS, TURNS, Turns, member  # noqa: E402
+from rtsep.training.live import LiveRun, LiveTraining, separate, settings_of, sizes_of, train_live  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.nets.live import BINS, FEATURES, Live, LiveConfig  # noqa: E402
 from rtsep.training.preview import write_preview  # noqa: E402
 from rtsep.training.proof import rounded  # noqa: E402
 from rtsep.training.stereo import StereoMixer, stft  # noqa: E402
-from rtsep.training.weights import first_weights  # noqa: E402
+from rtsep.training.weights import first_weights, part  # noqa: E402
 
 SMALL = LiveConfig(channels=(3, 4, 4, 4), dense=9, units=5, local=3, width=0)
 KARAOKE = replace(SMALL, lookahead=4)
 MONITOR = replace(SMALL, hop=128)
+WHOLE = LiveConfig(width=6, across=4, slow=5, blocks=3, hop=512, lookahead=6)
 SHORT = LiveTraining(steps=3, frames=20, sources=2)
 CPU = torch.device("cpu")
 
@@ -321,3 +323,55 @@ def test_a_wrong_storage_is_said(corpus_folder: Path, cache_folder: Path, tmp_pa
     last = _train("live", corpus_folder, cache_folder, tmp_path, sizes=SMALL, config=replace(SHORT, steps=0))
     with pytest.raises(UsageError, match="float32 or float16 or int8"):
         export(last, tmp_path / "model", storage="int4")
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_member_of_the_family_is_what_its_turns_have_trained(name: str):
+    """Its masks are those that the whole net draws in its turn, for the frame of so long ago."""
+    whole = _model(WHOLE)
+    wanted = member(WHOLE, name)
+    config, weights = part(WHOLE, whole.state_dict(), MEMBERS[name])
+    assert (config.hop, config.ahead, config.blocks) == (wanted.hop, wanted.ahead, wanted.blocks)
+    alone = Live(config).eval()
+    alone.load_state_dict(weights)
+    x = whole.features(_field(70)[None])
+    late = WHOLE.ahead - config.ahead
+    shifted = torch.cat([x[:, :, :late], x[:, :, : x.shape[2] - late]], 2)
+    start = torch.rand(1, WHOLE.carried)
+    drawn, end = whole.masks(x, start, wanted)
+    masks, memory = alone.masks(shifted, start[:, : config.carried])
+    torch.testing.assert_close(masks, drawn, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(memory, end[:, : config.carried], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(end[:, config.carried :], start[:, config.carried :])  # left as it was
+
+
+def test_a_batch_of_the_family_is_that_of_the_member_whose_turn_it_is(corpus_folder: Path, cache_folder: Path):
+    corpus, run = load(corpus_folder, cache_folder), LiveRun(WHOLE, SHORT, CPU, FAMILY)
+    mixer, ahead = Turns(corpus, SHORT, FAMILY, WHOLE), []
+    for step, name in enumerate(TURNS):
+        turn = MEMBERS[name]
+        plain = StereoMixer(corpus, seed=0, frames=44, sources=2, hop=512, lookahead=6, context=24, window_hop=turn.hop)
+        for key, value in mixer.batch(step).arrays().items():
+            assert np.array_equal(value, plain.batch(step).arrays()[key]), (step, key)
+        run.optimizer.zero_grad()
+        run.update(mixer)
+        grad = run.model.bands.seen[0].weight.grad.unflatten(1, (FEATURES, 9, -1))
+        ahead.append(bool(grad[:, :, 3:].any()))
+        later = run.model.bands.blocks[2].slow.weight.grad
+        assert (later is not None and bool(later.any())) == (turn.blocks == 3)
+    assert ahead == [name == "karaoke" for name in TURNS]
+
+
+def test_members_are_cut_out_at_the_export(corpus_folder: Path, cache_folder: Path, tmp_path: Path):
+    last = _train(FAMILY, corpus_folder, cache_folder, tmp_path / "run", sizes=WHOLE)
+    folder = export(last, tmp_path / "small", part="monitor-small")
+    manifest = tomllib.loads((folder / "manifest.toml").read_text())
+    assert manifest["name"] == "monitor-small" and first_weights(folder)[0].blocks == 2
+    with pytest.raises(UsageError, match="no --part: .* live, monitor, karaoke"):
+        export(last, tmp_path / "none")
+    with pytest.raises(UsageError, match="--part loud"):
+        export(last, tmp_path / "none", part="loud")
+    alone = _train("live", corpus_folder, cache_folder, tmp_path / "live", sizes=WHOLE, init=last)
+    with pytest.raises(UsageError, match="--part live: the checkpoint is one of live"):
+        export(alone, tmp_path / "none", part="live")
+    assert not (tmp_path / "none").exists()

@@ -18,7 +18,8 @@ from rtsep.training import gru, scan  # noqa: E402
 from rtsep.training.augment import WINDOW  # noqa: E402
 from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
-from rtsep.training.live import LiveRun, LiveTraining, mixer_of, separate, train_live  # noqa: E402
+from rtsep.training.family import mixer_of  # noqa: E402
+from rtsep.training.live import LiveRun, LiveTraining, separate, train_live  # noqa: E402
 from rtsep.training.live_check import deviation  # noqa: E402
 from rtsep.training.live_graph import carried, streaming_graph  # noqa: E402
 from rtsep.training.loop import read_checkpoint, train  # noqa: E402

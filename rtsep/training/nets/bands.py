@@ -131,12 +131,15 @@ class Bands(nn.Module):
         """Numbers in that memory."""
         return self.sizes.blocks * COUNT * self.sizes.slow
 
-    def encoded(self, x: Tensor, logits: Tensor | None) -> Tensor:
-        """Features (B, rows, T + recent - 1, F) and drawn logits (B, 2, T, F) to bands (T, B, K, W)."""
+    def encoded(self, x: Tensor, logits: Tensor | None, recent: int) -> Tensor:
+        """Features (B, rows, T + recent - 1, F) and drawn logits (B, 2, T, F) to bands (T, B, K, W).
+
+        With fewer frames `recent` than the net was made for, the last ones count as silence.
+        """
         s, out = self.sizes, []
         for i, (first, number, width) in enumerate(edges()):
             kernel, step = width + 2 * MARGIN, (1, width)
-            weight = self.seen[i].weight.view(s.width, s.rows, s.recent, kernel)
+            weight = self.seen[i].weight.view(s.width, s.rows, s.recent, kernel)[:, :, :recent]
             y = F.conv2d(cut(x, first, number, width), weight, stride=step)
             if logits is not None:
                 weight = self.told[i].weight.view(s.width, 2, 1, kernel)
@@ -144,12 +147,16 @@ class Bands(nn.Module):
             out.append(y)
         return torch.cat(out, 3).permute(2, 0, 3, 1) + self.place
 
-    def forward(self, x: Tensor, logits: Tensor | None, start: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits or corrections of them (B, 2, T, F), and the memory after (B, blocks, K, slow); inputs: `encoded`."""
-        y, ends = self.encoded(x, logits), []
-        for i, block in enumerate(self.blocks):
-            y, end = block(y, start[:, i])
-            ends.append(end)
+    def forward(
+        self, x: Tensor, logits: Tensor | None, start: Tensor, recent: int, blocks: int
+    ) -> tuple[Tensor, Tensor]:
+        """Logits or corrections of them (B, 2, T, F), and the memory after (B, blocks, K, slow).
+
+        Inputs: `encoded`. Of its blocks the first ones take part, as many as `blocks` says.
+        """
+        y, ends = self.encoded(x, logits, recent), list(start.float().unbind(1))
+        for i in range(blocks):
+            y, ends[i] = self.blocks[i](y, start[:, i])
         y, out, at = self.norm(y), [], 0
         for (_, number, width), inner, draw in zip(edges(), self.inner, self.draw, strict=True):
             drawn = draw(F.silu(inner(y[:, :, at : at + number])))

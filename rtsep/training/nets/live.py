@@ -174,20 +174,23 @@ class Live(nn.Module):
         x = self.dense(x.permute(0, 2, 3, 1).flatten(2))
         return F.leaky_relu(self.norm_dense(x.transpose(1, 2)).transpose(1, 2), LEAK)
 
-    def masks(self, x: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def masks(self, x: Tensor, start: Tensor | None = None, member: LiveConfig | None = None) -> tuple[Tensor, Tensor]:
         """Features (B, 4, T, F) to logits (B, T - 24, 2, F) and all that is remembered at the end (B, carried).
 
-        `start` (B, carried) is what it begins with; zeros if not given.
+        `start` (B, carried) is what it begins with; zeros if not given. With a `member` of the family the path by bands
+        hears only what lies ahead of that one, and has as many blocks; the masks are for the same frames.
         """
         c, logits = self.config, None
+        member = member or c
         start = x.new_zeros(len(x), c.carried) if start is None else start
         ends = []
         if c.dense:
             logits, end = self._by_trunk(x, start[:, : c.units])
             ends.append(end)
         if c.width:
-            seen = x[:, :, CONTEXT - RECENT - c.ahead :]
-            more, slow = self.bands(seen, logits, start[:, -self.bands.size :].unflatten(1, self.bands.state))
+            seen = x[:, :, CONTEXT - RECENT - c.ahead : x.shape[2] - (c.ahead - member.ahead)]
+            before = start[:, -self.bands.size :].unflatten(1, self.bands.state)
+            more, slow = self.bands(seen, logits, before, RECENT + member.ahead, member.blocks)
             logits = more if logits is None else logits + more
             ends.append(slow.flatten(1))
         assert logits is not None
