@@ -67,7 +67,8 @@ def train(
     Parameters
     ----------
     net
-        Which net: koretzky, live, monitor or karaoke, or a net of the shared loop (docs/training.md).
+        Which net: koretzky; live, monitor, karaoke, or family for all three at once;
+        or a net of the shared loop (docs/training.md).
     data
         Folder of the sound: vocals/, accompaniment/ and paired/ (docs/training.md).
     runs
