@@ -75,7 +75,7 @@ _CARD = """\
 
 {summary}
 
-Exported from a checkpoint of `rtsep train {name}`{target}; {steps} of {of} steps, seed {seed}.
+Exported from a checkpoint of `rtsep train {trained}`{target}; {steps} of {of} steps, seed {seed}.
 Net: {net}.
 
 Nobody has written down the data, its licences and the scores of this model yet. Do so here before you pass it on.
@@ -330,7 +330,8 @@ def export(
         raise UsageError(f"storage {storage!r}: expected {' or '.join(TOLERANCES)}")
     from rtsep.training.family import MEMBERS
 
-    values = member(together(checkpoint, further), part)
+    values = together(checkpoint, further)
+    trained, values = values["name"], member(values, part)
     model_file, manifest = output / "model.onnx", output / "manifest.toml"
     if (model_file.exists() or manifest.exists()) and not overwrite:
         raise UsageError(f"{output} holds a model already: give --overwrite, or another folder")
@@ -374,6 +375,7 @@ def export(
         card.write_text(
             _CARD.format(
                 name=name,
+                trained=trained,
                 summary=made.summary,
                 target=f", target {config['target']}" if "target" in config else "",
                 steps=values["step"],

@@ -238,7 +238,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the unpickler meets in a foreign file
-        raise UsageError(f"{path} is not a checkpoint of rtsep train: {error}") from error
+        why = str(error).split("\n", maxsplit=1)[0].split(". ", maxsplit=1)[0]
+        raise UsageError(f"{path} is not a checkpoint of rtsep train: {why}") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("name") not in NETS:
         raise UsageError(f"{path} is not a checkpoint of rtsep train")
     return checkpoint

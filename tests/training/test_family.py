@@ -367,6 +367,7 @@ def test_members_are_cut_out_at_the_export(corpus_folder: Path, cache_folder: Pa
     folder = export(last, tmp_path / "small", part="monitor-small")
     manifest = tomllib.loads((folder / "manifest.toml").read_text())
     assert manifest["name"] == "monitor-small" and first_weights(folder)[0].blocks == 2
+    assert "`rtsep train family`" in (folder / "CARD.md").read_text()
     with pytest.raises(UsageError, match="no --part: .* live, monitor, karaoke"):
         export(last, tmp_path / "none")
     with pytest.raises(UsageError, match="--part loud"):

@@ -136,5 +136,8 @@ def test_foreign_checkpoint(tmp_path: Path):
     path.write_text("no")
     with pytest.raises(UsageError, match="not a checkpoint"):
         read_checkpoint(path)
+    torch.save({"name": "live", "step": np.float64(1.0)}, path)  # what torch has much to say about
+    with pytest.raises(UsageError, match="not a checkpoint of rtsep train: [^\n]{,80}$"):
+        read_checkpoint(path)
     with pytest.raises(UsageError, match="no checkpoint"):
         read_checkpoint(tmp_path / "y.pt")
