@@ -20,7 +20,7 @@ from benchmarks.quality import mean_of
 
 Rows = Sequence[Mapping[str, Any]]
 
-NETS = ("live", "monitor", "karaoke")
+NETS = ("live", "monitor", "karaoke", "live-small", "monitor-small")
 RIVALS = ("koretzky", "midside", "adress")
 KINDS = {
     "wide": "wide-band, true mixture (eir_rubidium, and with its voice raised by 10 dB)",

@@ -24,7 +24,7 @@ from rtsep.engine.session import Session
 from rtsep.errors import UsageError
 from rtsep.separators.registry import create
 
-SEPARATORS = ("passthrough", "midside", "live", "monitor", "karaoke", "koretzky")
+SEPARATORS = ("passthrough", "midside", "live", "monitor", "karaoke", "live-small", "monitor-small", "koretzky")
 HOPS, CHANNELS = (128, 256, 512), (1, 2)
 
 COST = {
