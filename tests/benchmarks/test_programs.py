@@ -145,7 +145,7 @@ PAGES = {
                     {"load": "thread", "minutes": 10.0, "xruns_out": 1, "xruns_in": 0, "empty_gaps": 2, "stolen_s": 9.6}
                 ],
             }
-        ]
+        ],
     },
 }
 
