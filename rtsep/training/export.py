@@ -260,9 +260,9 @@ def member(values: dict[str, Any], part: str | None) -> dict[str, Any]:
     UsageError
         Of the family without a `part` or with an unknown one; a `part` of another net.
     """
+    from rtsep.training import family, weights
     from rtsep.training.family import FAMILY, MEMBERS
     from rtsep.training.nets.live import LiveConfig
-    from rtsep.training.weights import part as cut
 
     if values["name"] != FAMILY:
         if part is not None:
@@ -273,7 +273,8 @@ def member(values: dict[str, Any], part: str | None) -> dict[str, Any]:
     if part not in MEMBERS:
         what = "no --part" if part is None else f"--part {part}"
         raise UsageError(f"{what}: a checkpoint of {FAMILY} holds {', '.join(MEMBERS)}: give one of them")
-    net, mean = cut(LiveConfig.from_dict(values["net"]), values["mean"], MEMBERS[part])
+    whole = LiveConfig.from_dict(values["net"])
+    net, mean = weights.part(whole, values["mean"], family.member(whole, part))
     return values | {"name": part, "net": net.to_dict(), "mean": mean}
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rtsep.errors import UsageError
 from rtsep.training.augment import CONTEXT, WINDOW, Floats, Mixer, stft, tilt
-from rtsep.training.data import CACHE_RATE, Clip, Corpus, decode, is_dev, is_validation
+from rtsep.training.data import CACHE_RATE, Clip, Corpus, decode, is_dev, is_new, is_validation
 from rtsep.training.nets.stems import NAMES
 
 #: Loops of Sonic Pi that hold nothing but drums.
@@ -42,7 +42,7 @@ def stem_songs(data: Path, cache: Path, split: str) -> list[StemSong]:
     UsageError
         If `data` holds none.
     """
-    keep = {"dev": is_dev, "validation": is_validation}.get(split, lambda p: not is_dev(p) and not is_validation(p))
+    keep = {"dev": is_dev, "validation": is_validation}.get(split, is_new)
     found = []
     for folder in sorted((data / "stems").glob("*")):
         paths = [folder / f"{name}.opus" for name in NAMES]

@@ -68,23 +68,11 @@ def grown(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) ->
 
 
 def part(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) -> tuple[LiveConfig, dict[str, Tensor]]:
-    """A member of the family (`rtsep.training.family`) cut out of the net that was trained for all of them.
+    """Sizes and weights of a member of the family, cut out of the net (`config`, `weights`) that was trained for all.
 
-    Parameters
-    ----------
-    config, weights
-        Of the whole net.
-    wanted : LiveConfig
-        The member: hop, look-ahead and number of blocks.
-
-    Returns
-    -------
-    LiveConfig, dict of str to Tensor
-        Its sizes and weights.
+    `wanted` is `rtsep.training.family.member` of that net.
     """
-    blocks = min(wanted.blocks, config.blocks)
-    kept = replace(wanted, dropout_pool=config.dropout_pool, dropout_dense=config.dropout_dense)
-    return grown(replace(config, blocks=blocks), weights, kept)
+    return grown(replace(config, blocks=wanted.blocks), weights, wanted)
 
 
 def first_weights(source: Path) -> tuple[LiveConfig, dict[str, Tensor]]:

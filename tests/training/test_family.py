@@ -330,7 +330,7 @@ def test_a_member_of_the_family_is_what_its_turns_have_trained(name: str):
     """Its masks are those that the whole net draws in its turn, for the frame of so long ago."""
     whole = _model(WHOLE)
     wanted = member(WHOLE, name)
-    config, weights = part(WHOLE, whole.state_dict(), MEMBERS[name])
+    config, weights = part(WHOLE, whole.state_dict(), wanted)
     assert (config.hop, config.ahead, config.blocks) == (wanted.hop, wanted.ahead, wanted.blocks)
     alone = Live(config).eval()
     alone.load_state_dict(weights)
@@ -368,6 +368,8 @@ def test_members_are_cut_out_at_the_export(corpus_folder: Path, cache_folder: Pa
     manifest = tomllib.loads((folder / "manifest.toml").read_text())
     assert manifest["name"] == "monitor-small" and first_weights(folder)[0].blocks == 2
     assert "`rtsep train family`" in (folder / "CARD.md").read_text()
+    nearer = _train(FAMILY, corpus_folder, cache_folder, tmp_path / "near", sizes=replace(WHOLE, lookahead=2))
+    assert first_weights(export(nearer, tmp_path / "karaoke", part="karaoke"))[0].lookahead == 2
     with pytest.raises(UsageError, match="no --part: .* live, monitor, karaoke"):
         export(last, tmp_path / "none")
     with pytest.raises(UsageError, match="--part loud"):
