@@ -24,10 +24,10 @@ import torch
 from benchmarks._page import Page, Table, program, variants_parser
 from benchmarks.separators import SETS, kept_scores, some_of
 from rtsep.errors import UsageError
+from rtsep.training.checkpoints import read_checkpoint
 from rtsep.training.data import Clip, Corpus, load
 from rtsep.training.family import mixer_of
 from rtsep.training.live import LiveRun, LiveTraining, score
-from rtsep.training.loop import read_checkpoint
 from rtsep.training.nets.live import LiveConfig
 from rtsep.training.schedule import noted
 from rtsep.training.songs import Song, songs

@@ -27,12 +27,14 @@ from benchmarks._page import Page, Table, program, variants_parser
 from benchmarks.separators import SETS, kept_scores, some_of
 from rtsep.errors import UsageError
 from rtsep.evaluation.plots import pyplot
+from rtsep.training.checkpoints import read_checkpoint
 from rtsep.training.evaluate import score
 from rtsep.training.export import restore
 from rtsep.training.folded import unfold
-from rtsep.training.loop import TARGETS, TrainConfig, read_checkpoint, train
+from rtsep.training.koretzky import TrainConfig
 from rtsep.training.nets.koretzky import Koretzky
 from rtsep.training.songs import Song, songs
+from rtsep.training.train import TARGETS, train
 
 Mask = NDArray[np.float32]
 MODEL = Path(__file__).parents[1] / "models" / "koretzky"

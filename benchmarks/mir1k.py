@@ -88,8 +88,9 @@ def trained(settings: Sequence[str], arguments: Namespace) -> Method:
     """A variant of drnn by torch, which is what its export plays; trained first where it is not there."""
     import torch
 
-    from rtsep.training.loop import read_checkpoint, train
+    from rtsep.training.checkpoints import read_checkpoint
     from rtsep.training.tasks import find
+    from rtsep.training.train import train
 
     runs = arguments.runs / ("drnn-" + ("-".join(settings).replace("=", "-") or "plain"))
     if not (runs / "last.pt").is_file() or read_checkpoint(runs / "last.pt")["step"] < arguments.steps:

@@ -1,17 +1,21 @@
 """Robustness: what must not change a separator's score, and what must pass through untouched.
 
     python -m benchmarks.robustness --data DIR [--cache DIR] [--separators live monitor karaoke] [--split validation]
+        [--jobs N]
 
 Through the chain that plays live: the same songs at 44.1 and 48 kHz, mono and stereo, from -40 to 0 dB of full
 scale; the accompaniment alone and the voice alone; a stream of half an hour against the same started anew; the cost
-of a hop of silence and of denormals.
+of a hop of silence and of denormals. Scores may be found for several separators at a time, costs are not.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +153,19 @@ def _songs_of(separator: Separator, programme: Sequence[Song]) -> list[float]:
     return gains
 
 
+def _songs(arguments: argparse.Namespace) -> list[Song]:
+    found = list(songs(arguments.data, arguments.cache, arguments.split, 20.0, stereo=True))
+    return found[:: max(1, len(found) // 4)] if arguments.quick else found
+
+
+def _scores(
+    name: str, arguments: argparse.Namespace, minutes: float
+) -> tuple[list[dict[str, Any]], dict[str, float], list[dict[str, Any]]]:
+    """All scores of one separator, in a process of their own."""
+    separator, found = create(name, device="cpu"), _songs(arguments)
+    return invariance(separator, found), alone(separator, found), restarted(separator, found, minutes)
+
+
 def measure(arguments: argparse.Namespace) -> Page:
     """The whole page."""
     page = Page(
@@ -157,17 +174,17 @@ def measure(arguments: argparse.Namespace) -> Page:
         f"Whole-song SDR of the vocals over that of the mixture, dB, on the {arguments.split} songs, through the chain "
         "that plays live.",
     )
-    found = list(songs(arguments.data, arguments.cache, arguments.split, 20.0, stereo=True))
-    found = found[:: max(1, len(found) // 4)] if arguments.quick else found
     minutes = 2.0 if arguments.quick else 30.0
+    found = _songs(arguments)
     passes, anew, times = [], [], []
-    for name in arguments.separators:
-        separator = create(name, device="cpu")
+    with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
+        scores = list(pool.map(_scores, arguments.separators, repeat(arguments), repeat(minutes)))
+    for name, (changes, through, begun) in zip(arguments.separators, scores, strict=True):
         columns = {"condition": "condition", "gain": "gain, dB", "change": "against the first, dB"}
-        page.tables.append(Table(name, columns, invariance(separator, found)))
-        passes.append({"separator": name, **alone(separator, found)})
-        anew += [{"separator": name, **row} for row in restarted(separator, found, minutes)]
-        times += [{"separator": name, **row} for row in costs(separator, found[0])]
+        page.tables.append(Table(name, columns, changes))
+        passes.append({"separator": name, **through})
+        anew += [{"separator": name, **row} for row in begun]
+        times += [{"separator": name, **row} for row in costs(create(name, device="cpu"), found[0])]
     columns = {"separator": "separator", "music": "accompaniment alone, dB", "music_least": "least"}
     columns |= {"voice": "voice alone, dB", "voice_least": "least"}
     page.tables.append(Table("Alone", columns, passes, "How far the part that is taken away lies under the whole."))
@@ -187,6 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--data", type=Path, required=True, help="folder of the data pack")
     options.add_argument("--cache", type=Path, default=Path("runs/cache"), help="folder of the decoded sound")
     options.add_argument("--separators", nargs="+", default=["live", "monitor", "karaoke"])
+    options.add_argument("--jobs", type=int, default=1, help="separators that are scored at a time")
     options.add_argument("--split", default="validation", choices=["validation", "dev"])
     return program(measure, options, arguments)
 

@@ -40,7 +40,10 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ] = "live"
     hop: Annotated[
         Literal[16, 32, 64, 128, 256, 512, 1024] | None,
-        Meta(description="frames from one spectrum to the next; the latency is twice that; instead of the profile's"),
+        Meta(
+            description="frames from one spectrum to the next; the latency is twice that; instead of the profile's; "
+            "a net takes its own only"
+        ),
     ] = None
     samplerate: Annotated[
         Annotated[int, Meta(ge=8000, le=192000)] | None,

@@ -10,9 +10,10 @@ from cyclopts import Parameter
 
 from rtsep.errors import RtsepError, UsageError, nearest
 
-#: What `all` leaves out: `guard` writes nothing down, the others need songs, `listening` is a page.
+#: What `all` leaves out: `guard` and `cards` write no page, the others need songs, `listening` is a page.
 APART = (
     "guard",
+    "cards",
     "quality",
     "robustness",
     "listening",

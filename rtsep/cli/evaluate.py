@@ -58,7 +58,7 @@ def evaluate(
       rtsep evaluate musdb18 --separator koretzky,midside -o scores
       rtsep evaluate MIR-1K --separator koretzky -o scores --jobs 4
       rtsep evaluate songs -s midside -o scores --metrics usdr,si-sdr --seconds 30
-      rtsep evaluate songs --sweep koretzky:threshold=0.1..0.9/9 -o curve
+      rtsep evaluate songs --sweep koretzky:strength=0.5..2/7 -o curve
 
     Parameters
     ----------

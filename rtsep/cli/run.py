@@ -130,7 +130,7 @@ def run(
         live is hop 256; monitor is hop 128, half the latency; karaoke is
         hop 512, looks ahead and sounds best. Each has a model of its name.
     hop
-        Frames per step, 16 to 1024; the latency is twice that.
+        Frames per step, 16 to 1024; the latency is twice that. A net takes its own only.
     device
         Where the net runs; auto takes CUDA if it is there.
     vocals
@@ -168,6 +168,7 @@ def run(
         Print one JSON object per second, and a last one.
     """
     from rtsep import config as configuration
+    from rtsep.separators.profiles import AUTO
 
     if karaoke and acapella:
         raise UsageError("--karaoke and --acapella together leave nothing to hear: give one of the two")
@@ -201,10 +202,10 @@ def run(
     chosen = configuration.override(configuration.load(config), given, lambda key: OPTIONS.get(key, key), UsageError)
     if stats is not None:
         _check_stats(stats, chosen.record.overwrite)
+    auto = chosen.stream.separator == AUTO
     chosen, why = with_separator(chosen)
-    return _play(
-        chosen, settings(chosen, set_, strength=strength, protect=protect), duration, stats, why, quiet=quiet, json=json
-    )
+    params = settings(chosen, set_, strength=strength, protect=protect)
+    return _play(chosen, params, duration, stats, why, auto=auto, quiet=quiet, json=json)
 
 
 def _check_stats(path: Path, overwrite: bool) -> None:
@@ -221,6 +222,7 @@ def _play(
     stats: Path | None,
     why: str,
     *,
+    auto: bool,
     quiet: bool,
     json: bool,
 ) -> int:
@@ -238,6 +240,7 @@ def _play(
         input=source,
         output=sink,
         separator=stream.separator,
+        auto=auto,
         samplerate=stream.samplerate,
         hop=stream.hop,
         profile=stream.profile,

@@ -66,7 +66,8 @@ def separate(
     """Separate sound files, faster than real time.
 
     With exactly the live chain. Writes vocals.wav and accompaniment.wav to
-    FOLDER/NAME/ for each song, as long as it and aligned to the sample.
+    FOLDER/NAME/ for each song, as long as it and aligned to the sample. A separator
+    that tells stems apart writes these too.
 
     For example:
       rtsep separate song.flac -o parts
@@ -96,7 +97,7 @@ def separate(
     profile
         live, monitor or karaoke; karaoke looks ahead and sounds best.
     hop
-        Frames per step, 16 to 1024; 256 if not given.
+        Frames per step, 16 to 1024, of a method without a net; the profile's if not given. A net takes its own.
     device
         Where the net runs; auto takes CUDA if it is there.
     config

@@ -83,12 +83,14 @@ def train(
         What koretzky learns: a soft mask, or the source's binary one, or the magnitude
         of the vocals, which the source says fails.
     lookahead
-        Hops that the net may look ahead: koretzky 0 to 24, karaoke 1 to 6 (6 if not given).
+        Hops that the net may look ahead: koretzky 0 to 24, karaoke and family 1 to 6 (6 if not given), drnn, wvpnn
+        and dnn 0 or 1, deep-karaoke 0 to 19 (19), nmf 0 to 19 (4).
     lr
-        Highest learning rate; 0.003 if not given; for the live family 0.01, or 0.003 with --init.
+        Highest learning rate; if not given 0.003 for koretzky, 0.004 for its detector, 0.01 for the live family
+        (0.003 with --init), and what each other net has.
     optimizer
-        Of a net of the shared loop: any; of the live family: muon (if not given), which learns more in a
-        step, or adamw.
+        Of a net of the shared loop: any (but nmf has none); of the live family: muon (if not given), which learns
+        more in a step, or adamw.
     set_
         NAME=VALUE: any other setting of the net's training, such as units=256 of a net of the shared
         loop, or frames=256 or processes=2 of the live family; may be repeated.
@@ -97,9 +99,10 @@ def train(
     seed
         Of data, order and weights.
     init
-        Checkpoint or model folder to take the first weights from; in the live family of any profile.
+        Checkpoint or model folder to take the first weights from; in the live family of any profile. Of a net of the
+        shared loop a checkpoint.
     part
-        detector: only the memory of koretzky's voice detector; 300 steps are enough.
+        detector: only the memory of koretzky's voice detector, 300 steps if not given.
         stems: only what divides koretzky's accompaniment; needs stems/ in the data.
     device
         auto takes CUDA if it is there.
@@ -114,7 +117,7 @@ def train(
         No progress bar.
     """
     with training_libraries():
-        from rtsep.training.loop import train as learn
+        from rtsep.training.train import train as learn
 
         checkpoint = learn(
             net,
@@ -138,5 +141,6 @@ def train(
             cache=cache,
             quiet=quiet,
         )
-    print(f"{checkpoint}: `rtsep export {checkpoint} -o models/{net}` makes a model of it")
+    which = " --part live" if net == "family" else ""
+    print(f"{checkpoint}: `rtsep export {checkpoint}{which} -o models/mine` makes a model of it")
     return 0

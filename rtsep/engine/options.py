@@ -17,6 +17,8 @@ class SessionOptions:
     input: str = "mic"
     output: str = "speakers"
     separator: str | None = None
+    #: Whether `separator` was chosen by measuring: its net may rest while the machine is too slow for it.
+    auto: bool = False
     samplerate: int | None = None
     hop: int | None = None
     profile: str = "live"

@@ -30,16 +30,18 @@ class Route:
     output_name: str
     notes: list[str] = field(default_factory=list)
 
-    def close(self, keep_source: bool = False) -> None:
-        """Release everything, but the source if it is to go on; harmless when already closed."""
+    def close(self, keep_source: bool = False, keep_sink: bool = False) -> None:
+        """Release everything, but what is to go on in another stream; harmless when already closed."""
         self.driver.stop()
         if self.source is not None and not keep_source:
             self.source.stop()
-        if self.sink is not None:
+        if self.sink is not None and not keep_sink:
             self.sink.stop()
 
 
-def open_route(options: SessionOptions, hop: int, source: Source | None = None) -> Route:
+def open_route(
+    options: SessionOptions, hop: int, source: Source | None = None, sink: Sink | None = None, again: bool = False
+) -> Route:
     """Open what `options` name.
 
     Parameters
@@ -50,6 +52,10 @@ def open_route(options: SessionOptions, hop: int, source: Source | None = None) 
         Hop in frames: the period of a clock without a device.
     source : Source, optional
         Opened already, by an earlier route of the same options.
+    sink : Sink, optional
+        Likewise.
+    again : bool
+        Whether the driver of an earlier route was connected to something, which must be there again.
 
     Raises
     ------
@@ -58,7 +64,7 @@ def open_route(options: SessionOptions, hop: int, source: Source | None = None) 
     """
     start, end = open_input(options.input), open_output(options.output)
     with contextlib.ExitStack() as undo:
-        driver, same_device = _device_driver(start, end, options)
+        driver, same_device = _device_driver(start, end, options, again)
         if source is None and not same_device:
             source = _source(start, options)
             source.open()
@@ -67,12 +73,12 @@ def open_route(options: SessionOptions, hop: int, source: Source | None = None) 
             driver = _clock(start, end, source, options, hop)
         driver.open()
         undo.callback(driver.stop)
-        sink = _sink(end, options)
+        sink = sink or _sink(end, options)
         undo.pop_all()
     return Route(driver, source, sink, str(start), str(end))
 
 
-def _device_driver(start: Endpoint, end: Endpoint, options: SessionOptions) -> tuple[Driver | None, bool]:
+def _device_driver(start: Endpoint, end: Endpoint, options: SessionOptions, again: bool) -> tuple[Driver | None, bool]:
     """Driver of the device that plays (or of a JACK input), and whether it records the input too; None: no device."""
     if end.kind == "jack" or (start.kind == "jack" and end.kind in ("file", "pipe", "null")):
         from rtsep.io.jack import JackDriver
@@ -83,6 +89,7 @@ def _device_driver(start: Endpoint, end: Endpoint, options: SessionOptions) -> t
             connect_in=start.name or None,
             connect_out=end.name or None,
             blocksize=options.blocksize,
+            again=again,
         ), start.kind == "jack"
     if end.kind == "portaudio":
         from rtsep.io.portaudio import PortAudioDriver, same_host

@@ -19,10 +19,12 @@ from rtsep.dsp.ring import Ring
 from rtsep.engine import realtime, worker
 from rtsep.engine.options import SessionOptions
 from rtsep.engine.routing import Route, open_route
-from rtsep.engine.stats import Stats, counters, stream_stats
+from rtsep.engine.stats import COUNTERS, Stats, counters, stream_stats
 from rtsep.engine.stepdown import StepDown
 from rtsep.engine.stream import Controls, Stream, Timing
 from rtsep.errors import DeviceError, OverloadError, RtsepError, UsageError, nearest
+from rtsep.io import tick
+from rtsep.io.base import Sink
 from rtsep.io.record import Recorder
 from rtsep.separators.profiles import AUTO, resolve
 from rtsep.separators.registry import create, with_stems
@@ -32,6 +34,8 @@ from rtsep.spec import PROFILES
 MOST_DB = 12.0
 _WATCH_S = 0.05
 _RETRY_S = 0.25
+#: Longest wait for a supervisor that is about to open a device that does not answer.
+_PATIENCE_S = 5.0
 #: Share of late masks, and least number of hops, from which a session ends as overloaded.
 _OVERLOAD_SHARE, _OVERLOAD_HOPS = 0.5, 500
 _MESSAGES_KEPT = 20
@@ -62,19 +66,23 @@ class Session:
         self._messages: list[str] = []
         self._state = "ended"
         self._reconnections = 0
-        self._stepdown = StepDown() if options.separator == AUTO else None
-        self._before = np.zeros(
-            5, np.int64
-        )  # counters of streams that have ended: hops, late, xruns in, out, of the device
+        self._stepdown = StepDown() if options.auto or options.separator == AUTO else None
+        self._before = np.zeros(COUNTERS, np.int64)  # of streams that have ended
+        self._played_s = 0.0  # likewise
         self._stream: Stream | None = None
         self._earlier: Stream | None = None  # whose source goes on in the next stream
         self._route: Route | None = None
+        self._linked = False  # whether a driver was connected to something
+        self._sink: Sink | None = None  # of the first stream; the others go on with it
+        self._sink_ring: Ring | None = None
+        self._sink_form = (0, 0)  # its rate and channels
         self._recorder: Recorder | None = None
         self._record_ring: Ring | None = None
-        self._record_rate = self._record_lost = 0
+        self._record_rate = self._record_lost = self._sink_lost = 0
         self._last = Stats()
         self._done = threading.Event()
         self._stopping = threading.Event()
+        self._stopped = False
         self._lock = threading.Lock()
         self._cleanup = contextlib.ExitStack()
         self._supervisor = threading.Thread(target=self._supervise, name="rtsep-supervisor", daemon=True)
@@ -154,21 +162,30 @@ class Session:
         fade_ms : float
             0 stops at once; any other value lets the master fade be heard out.
         """
-        if self._stopping.is_set():
+        if self._stopped:
             return
+        fade = fade_ms > 0 and not self._stopping.is_set() and not self._done.is_set()
         self._stopping.set()
-        if self._supervisor.is_alive():
-            self._supervisor.join()
+        try:
+            if self._supervisor.is_alive():
+                self._supervisor.join(_PATIENCE_S)
+            if fade and self._stream is not None:
+                self._stream.fade_out()
+        finally:  # a second Ctrl-C ends the fade and nothing else
+            self._finish()
+
+    def _finish(self) -> None:
+        """Finish all files, then close the devices, which may take long; called again it goes on."""
         stream = self._stream
         if stream is not None:
-            if fade_ms > 0 and not self._done.is_set():
-                stream.fade_out()
             self._last = self.snapshot()
-        self._close()
+            stream.halt()
         self._end_recording()
+        self._close()
         self._check_overload()
         self._cleanup.close()
         self._state = "ended"
+        self._stopped = True
         self._done.set()
 
     @property
@@ -227,7 +244,7 @@ class Session:
                 return structs.replace(self._last, state=self._state, messages=tuple(self._messages))
             fault = stream.inference.fault if self._state == "playing" else ""
             return structs.replace(
-                stream_stats(stream, self._before),
+                stream_stats(stream, self._before, self._played_s),
                 vocals_db=self._controls.vocals_db,
                 music_db=self._controls.music_db,
                 parts_db=dict(self._controls.parts_db),
@@ -252,7 +269,7 @@ class Session:
         options = self.options
         earlier = self._earlier
         hop = self.separator.required_hop(options.samplerate or 48000) or self._hop
-        route = open_route(options, hop, earlier.source if earlier else None)
+        route = open_route(options, hop, earlier.source if earlier else None, self._sink, self._linked)
         self._route = route
         stream = Stream(
             route.driver,
@@ -262,18 +279,32 @@ class Session:
             self._controls,
             self._timing,
             with_sink=route.sink is not None,
+            sink_ring=self._sink_ring,
             record_ring=self._record_ring,
             going_on=earlier,
             duration_s=options.duration_s,
         )
-        if route.sink is not None and stream.sink_ring is not None:
-            route.sink.open(route.driver.samplerate, stream.channels)
-            route.sink.start(stream.sink_ring)
+        self._open_sink(route, stream)
         self._stream = stream
+        self._linked = self._linked or route.driver.linked
         stream.rest(self._stepdown is not None and self._stepdown.resting)
         stream.feed()
         for line in (*route.notes, *self.separator.notes):
             self._say(line)
+
+    def _open_sink(self, route: Route, stream: Stream) -> None:
+        """Begin with the file or pipe that takes what is played, or go on with it: `RtsepError` if that cannot be."""
+        sink, ring = route.sink, stream.sink_ring
+        if sink is None or ring is None:
+            return
+        form = (route.driver.samplerate, stream.channels)
+        if self._sink is None:
+            sink.open(*form)
+            sink.start(ring)
+            self._sink, self._sink_ring, self._sink_form = sink, ring, form
+        elif form != self._sink_form:
+            was, now = (f"{rate} Hz and {channels} channels" for rate, channels in (self._sink_form, form))
+            raise RtsepError(f"{route.output_name} ends here: it has {was}, and the device came back with {now}")
 
     def _play(self) -> None:
         assert self._stream is not None
@@ -309,35 +340,57 @@ class Session:
 
     def _end_recording(self) -> None:
         """Finish the files; the sound goes on."""
-        recorder, self._recorder = self._recorder, None
+        recorder, stream, lost = self._recorder, self._stream, self._record_lost
         if recorder is None:
             return
-        if self._stream is not None:
-            self._stream.recording = False
+        if stream is not None:
+            stream.recording = False
+            lost += int(stream.words[worker.RECORD_LOST])
         recorder.stop()
+        self._recorder = None
         if recorder.error is not None:
             self._say(f"the recording stopped: {recorder.error}")
-        elif self._record_lost:
-            self._say(f"the recording lacks {self._record_lost} frames: the disk was too slow")
+        elif lost:
+            self._say(f"the recording lacks {lost} frames: the disk was too slow")
 
-    def _close(self, keep_source: bool = False) -> None:
-        """End the stream and close its devices and files; the recorder stays, and the source if asked."""
+    def _close(self, keep_source: bool = False, keep_sink: bool = False) -> None:
+        """End the stream and close its devices and files; the recorder stays, and source and sink if asked.
+
+        From then on the counters of the stream are among those `before`.
+        """
         with self._lock:
             stream, self._stream = self._stream, None
+            if stream is not None:
+                self._before += counters(stream)
+                self._played_s += stream.position_s
         if stream is not None:
             stream.stop(keep_source)
             self._record_lost += int(stream.words[worker.RECORD_LOST])
+            self._sink_lost += int(stream.context.words[tick.SINK_LOST])
         if keep_source:
             self._earlier = stream or self._earlier
         elif self._earlier is not None and self._earlier.source is not None:
             self._earlier.source.stop()
         route, self._route = self._route, None
         if route is not None:
-            route.close(keep_source)
-            if route.sink is not None and self.error is None:
-                self.error = route.sink.error
+            route.close(keep_source, keep_sink)
+        if self._sink is not None and not keep_sink:
+            self._sink.stop()
+            if self.error is None:
+                self.error = self._sink.error
+            if self._sink_lost:
+                self._say(f"the output lacks {self._sink_lost} frames: the disk or reader was too slow")
 
     def _supervise(self) -> None:
+        """`_watch`; whatever it did not expect ends the session in good order [supervisor thread]."""
+        try:
+            self._watch()
+        except Exception as error:
+            self.error = RtsepError(f"the session broke off, by an error of rtsep itself: {error!r}")
+            self.error.__cause__ = error
+            self._done.set()
+
+    def _watch(self) -> None:
         """Watch until the input ends, something fatal happens, or the session is stopped [supervisor thread]."""
         while not self._stopping.wait(_WATCH_S):
             stream, route = self._stream, self._route
@@ -378,15 +431,14 @@ class Session:
         keep = stream is not None and stream.source is not None and not stream.source.own_clock
         if stream is not None:
             self._last = self.snapshot()
-            self._before += counters(stream)
-        self._close(keep)
+        self._close(keep, keep_sink=True)
         while not self._stopping.wait(_RETRY_S):
             try:
                 self._open()
                 self._go_on_recording()
                 self._play()
             except DeviceError as error:
-                self._close(keep)
+                self._close(keep, keep_sink=True)
                 self._state = f"reconnecting: {error}"
                 continue
             except RtsepError as error:
@@ -405,7 +457,8 @@ class Session:
             self.error = OverloadError(
                 f"this machine is too slow for separator {self.separator.name} at a hop of {last.hop_frames} frames: "
                 f"{last.late} of {last.hops} masks were late (median {last.infer_ms_p50:.2f} ms of {hop_ms:.2f} ms); "
-                "try --separator midside or a larger --hop"
+                "try --separator auto or --separator midside"
+                + ("" if self.separator.required_hop(last.samplerate) else ", or a larger --hop")
             )
 
 

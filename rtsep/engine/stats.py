@@ -133,24 +133,36 @@ def rss_mb() -> float:
     return most / 1e6 if sys.platform == "darwin" else most / 1e3
 
 
+COUNTERS = 6
+"""Numbers of `counters`."""
+
+
 def counters(stream: Stream) -> NDArray[np.int64]:
-    """Hops, late masks, input and output drop-outs, and the device's own xruns of one stream [any thread]."""
-    words = stream.words
-    return np.array([words[worker.HOPS], words[worker.LATE], *stream.xruns, stream.driver.xruns], np.int64)
+    """Hops, late masks, input and output drop-outs, the devices' own xruns and bad samples of one stream [any thread].
+
+    Those of a source with a clock of its own are among them.
+    """
+    words, source = stream.words, stream.source
+    of_devices, bad = stream.driver.xruns, int(stream.context.words[tick.BAD_SAMPLES])
+    if source is not None:
+        of_devices, bad = of_devices + source.xruns, bad + source.bad_samples
+    return np.array([words[worker.HOPS], words[worker.LATE], *stream.xruns, of_devices, bad], np.int64)
 
 
-def stream_stats(stream: Stream, before: NDArray[np.int64]) -> Stats:
+def stream_stats(stream: Stream, before: NDArray[np.int64], played_s: float) -> Stats:
     """Figures of a stream [any thread but the audio and worker threads].
 
     Parameters
     ----------
     stream : Stream
         A running one.
-    before : ndarray of int64, shape (5,)
+    before : ndarray of int64, shape (COUNTERS,)
         `counters` of the streams that it goes on from, summed up.
+    played_s : float
+        Seconds of sound of these.
     """
     driver, timing, source = stream.driver, stream.timing, stream.source
-    hops, late, xruns_in, xruns_out, device_xruns = (int(n) for n in before + counters(stream))
+    hops, late, xruns_in, xruns_out, device_xruns, bad = (int(n) for n in before + counters(stream))
     ticks = stream.context.tick_ms()
     device_ms = 1000.0 * (driver.input_latency_frames + driver.output_latency_frames) / driver.samplerate
     if source is not None:
@@ -186,6 +198,6 @@ def stream_stats(stream: Stream, before: NDArray[np.int64]) -> Stats:
         peak_music_db=peaks["music"],
         peak_out_db=peaks["output"],
         limiter_db=stream.limiter.reduction_db(),
-        position_s=hops * stream.spec.hop / stream.spec.samplerate,
-        bad_samples=int(stream.context.words[tick.BAD_SAMPLES]),
+        position_s=played_s + stream.position_s,
+        bad_samples=bad,
     )

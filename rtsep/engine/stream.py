@@ -43,6 +43,8 @@ _JITTER_S = 0.004
 _MARGIN_SHARE, _MARGIN_MOST_S = 0.15, 0.0005
 #: Length of the fades at start and end.
 FADE_MS = 20.0
+#: Longest that the end waits for what the device or server still holds, in seconds.
+_DEVICE_MOST_S = 0.5
 
 
 @dataclass(slots=True)
@@ -93,7 +95,9 @@ class Stream:
     timing : Timing, optional
         Where durations are counted.
     with_sink : bool
-        Make `sink_ring`, which gets all that is played.
+        There is a `sink_ring`, which gets all that is played.
+    sink_ring : Ring, optional
+        Of an earlier stream, whose sink goes on with this one.
     record_ring : Ring, optional
         Of an earlier stream, to go on with if the channels are the same.
     going_on : Stream, optional
@@ -119,6 +123,7 @@ class Stream:
         controls: Controls,
         timing: Timing | None = None,
         with_sink: bool = False,
+        sink_ring: Ring | None = None,
         record_ring: Ring | None = None,
         going_on: Stream | None = None,
         duration_s: float | None = None,
@@ -180,7 +185,9 @@ class Stream:
         self.output_ring = Ring(
             4 * (self.budget.output_frames + resampler_frames + driver.blocksize + hop_device), self.channels
         )
-        self.sink_ring = Ring(int(_AHEAD_S * device_rate), self.channels) if with_sink else None
+        if with_sink and sink_ring is None:
+            sink_ring = Ring(int(_AHEAD_S * device_rate), self.channels)
+        self.sink_ring = sink_ring if with_sink else None
         recorded = (3 + len(separator.parts)) * self.channels
         if record_ring is None or record_ring.channels != recorded:
             record_ring = Ring(int(_RECORD_S * rate), recorded)
@@ -290,7 +297,8 @@ class Stream:
         """Fade to silence and wait until the fade has been played [main thread]."""
         self._master_ramp.set_db(-np.inf)
         if self.driver.realtime and not self.driver.lost:
-            time.sleep(FADE_MS / 1000 + self.budget.total_frames / self.driver.samplerate)
+            device_s = min(self.driver.output_latency_frames / self.driver.samplerate, _DEVICE_MOST_S)
+            time.sleep(FADE_MS / 1000 + self.budget.total_frames / self.driver.samplerate + device_s)
 
     def stop(self, keep_source: bool = False) -> None:
         """End driver, source and threads; harmless when already stopped [main thread].
@@ -300,10 +308,14 @@ class Stream:
         keep_source : bool
             Leave the source filling its ring, for a stream that goes on with it.
         """
-        self.context.close()
+        self.halt()
         self.driver.stop()
         if self.source is not None and not keep_source:
             self.source.stop()
+
+    def halt(self) -> None:
+        """End the worker; the device, which may take long to close, plays silence from now on [main thread]."""
+        self.context.close()
         self.words[worker.RUN] = 0
         self._tick_semaphore.post()
         self._mask_ready.post()
@@ -337,6 +349,11 @@ class Stream:
             self.words[worker.FINISHED] = 1
         context = self.context.words
         return bool(0 < context[tick.END] <= context[tick.CLOCK])
+
+    @property
+    def position_s(self) -> float:
+        """Seconds of sound so far [any thread]."""
+        return int(self.words[worker.HOPS]) * self.spec.hop / self.spec.samplerate
 
     @property
     def drift_ppm(self) -> float:

@@ -157,13 +157,16 @@ def _deadline(w):
 
 @njit(nogil=True, cache=True)
 def _await_input(w):
-    """Wait for a source that is behind: until it has a hop, has ended, or the deadline has come."""
+    """Wait for a source that is behind: until it has a hop, has ended, or the deadline has come, if there is one."""
     words = w.words
     need = w.block.shape[1]
     patience = now_ns(w.scratch.ctypes.data) + _PATIENCE_NS
     while ring_fill(w.input) < need and load_acquire(words, FINISHED) == 0 and load_acquire(words, RUN) != 0:
         now = now_ns(w.scratch.ctypes.data)
-        limit = patience if load_acquire(w.context, tick.FREEWHEEL) != 0 else _deadline(w)
+        freewheel = load_acquire(w.context, tick.FREEWHEEL)
+        limit = patience if freewheel != 0 else _deadline(w)
+        if freewheel == tick.PATIENT:
+            limit = now + 1_000_000
         if now >= limit:
             return
         wait_until(w.semaphore, min(limit, now + 1_000_000))

@@ -28,6 +28,8 @@ class Driver(ABC):
         Seconds of sound per second; other than 1 only for long tests in a short time.
     input_latency_frames, output_latency_frames : int
         Of the device itself, as the backend reports them; 0 if unknown.
+    linked : bool
+        Whether it is connected to something, known after `open`; only a JACK client may not be.
     """
 
     samplerate: int
@@ -39,6 +41,7 @@ class Driver(ABC):
     speed: float = 1.0
     input_latency_frames: int = 0
     output_latency_frames: int = 0
+    linked: bool = True
 
     @abstractmethod
     def open(self) -> None:
@@ -106,6 +109,16 @@ class Source(ABC):
     def finished(self) -> bool:
         """True once the last frame is in the ring [any thread]."""
         return False
+
+    @property
+    def xruns(self) -> int:
+        """Over- and underruns of a device of its own since `start` [any thread]."""
+        return 0
+
+    @property
+    def bad_samples(self) -> int:
+        """Samples of such a device that were NaN or infinite and became 0 [any thread]."""
+        return 0
 
     @property
     def total_frames(self) -> int:

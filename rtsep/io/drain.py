@@ -14,6 +14,7 @@ from rtsep.errors import RtsepError
 from rtsep.io.feed import Nap
 
 _BLOCK_FRAMES = 8192
+_PATIENCE_S = 10.0
 
 
 class Drain:
@@ -63,7 +64,11 @@ class Drain:
         self._stop.set()
         over, self._over = self._over, True
         if self._thread is not None:
-            self._thread.join(10.0)
+            self._thread.join(_PATIENCE_S)
+            if self._thread.is_alive() and self.error is None:
+                self.error = RtsepError(
+                    f"what was to be written could not be in {_PATIENCE_S:.0f} s: the disk or reader does not answer"
+                )
         elif not over:
             self.discard()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -75,6 +76,11 @@ class FeedSource(Source):
         self._ready = threading.Event()
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
+        self._moves = False  # to another ring: the thread ends, the sound does not
+        self._native: Iterator[NDArray[np.float32]] | None = None
+        self._ring: Ring | None = None
+        self._rate = 0
+        self._unwritten: NDArray[np.float32] | None = None
 
     @abstractmethod
     def blocks(self) -> Iterator[NDArray[np.float32]]:
@@ -84,9 +90,17 @@ class FeedSource(Source):
         """Release what `open` took; called once, by the source thread or by `stop`."""
 
     def start(self, ring: Ring, samplerate: int) -> None:
-        """See `Source.start`; waits for a full ring or the end, one second at most [main thread]."""
+        """See `Source.start`; waits for a full ring or the end, one second at most [main thread].
+
+        Called again, with another ring whose reader is of another rate, it goes on there with what nobody has read.
+        """
         check_ratio(samplerate / self.samplerate)
-        self._thread = threading.Thread(target=self._run, args=(ring, samplerate), name="rtsep-source", daemon=True)
+        rest = self._left_over(samplerate)
+        self._native = self._native or self.blocks()
+        self._ring, self._rate = ring, samplerate
+        blocks = itertools.chain(rest, convert(self._native, self.channels, self.samplerate, samplerate))
+        self._ready.clear()
+        self._thread = threading.Thread(target=self._run, args=(ring, blocks), name="rtsep-source", daemon=True)
         self._thread.start()
         if self.prefetch:
             self._ready.wait(1.0)
@@ -110,22 +124,38 @@ class FeedSource(Source):
         """Why the source broke off: the text of `error` [any thread]."""
         return str(self.error) if self.error else ""
 
-    def _run(self, ring: Ring, samplerate: int) -> None:
-        nap = Nap(ring, samplerate, self._stop)
+    def _left_over(self, samplerate: int) -> Iterator[NDArray[np.float32]]:
+        """End the thread of an earlier `start`, if there was one; what it had made and nobody has read, converted."""
+        thread, ring = self._thread, self._ring
+        if thread is None or ring is None:
+            return iter(())
+        self._moves = True
+        self._stop.set()
+        thread.join(2.0)
+        if thread.is_alive():
+            raise RtsepError("the input cannot go on at another rate: whoever gives the sound is silent")
+        self._moves, self._stop = False, threading.Event()
+        rest = np.zeros((ring.fill, ring.channels), np.float32)
+        ring.read(rest)
+        if self._unwritten is not None:
+            rest = np.concatenate([rest, self._unwritten])
+        self._unwritten = None
+        return convert(iter([rest]), ring.channels, self._rate, samplerate)
+
+    def _run(self, ring: Ring, blocks: Iterator[NDArray[np.float32]]) -> None:
+        nap = Nap(ring, self._rate, self._stop)
         try:
-            for block in self._converted(samplerate):
+            for block in blocks:
                 self._put(ring, match_channels(block, ring.channels), nap)
                 if self._stop.is_set():
                     return
         except RtsepError as error:
             self.error = error
         finally:
-            self._done.set()
+            if not self._moves:
+                self._done.set()
+                self.close()
             self._ready.set()
-            self.close()
-
-    def _converted(self, samplerate: int) -> Iterator[NDArray[np.float32]]:
-        return convert(self.blocks(), self.channels, self.samplerate, samplerate)
 
     def _put(self, ring: Ring, block: NDArray[np.float32], nap: Nap) -> None:
         done = 0
@@ -135,6 +165,7 @@ class FeedSource(Source):
                 return
             self._ready.set()
             nap.take(hurry=ring.space > ring.capacity // 2)
+        self._unwritten = block[done:]
 
 
 def convert(
@@ -142,7 +173,8 @@ def convert(
 ) -> Iterator[NDArray[np.float32]]:
     """Blocks (frames, channels) at `source_rate` as blocks at `target_rate`, aligned in time; unchanged if equal."""
     if source_rate == target_rate:
-        yield from blocks
+        for block in blocks:  # unlike `yield from` this leaves them open for whoever goes on
+            yield block
         return
     ratio = target_rate / source_rate
     resampler = Resampler(channels)

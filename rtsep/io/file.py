@@ -31,7 +31,7 @@ class FileSource(FeedSource):
         super().__init__()
         self._path = path
         self._reader: SoundReader | None = None
-        self._frames = 0
+        self._native_frames = self._frames = 0
 
     def open(self) -> None:
         """Open and check, samples included where they are floats; `UsageError` if it cannot be played [main thread]."""
@@ -42,11 +42,12 @@ class FileSource(FeedSource):
             reader.close()
             raise
         self._reader = reader
-        self.samplerate, self.channels, self._frames = reader.native_rate, reader.channels, reader.frames
+        self.samplerate, self.channels = reader.native_rate, reader.channels
+        self._native_frames = self._frames = reader.frames
 
     def start(self, ring: Ring, samplerate: int) -> None:
         """See `Source.start` [main thread]."""
-        self._frames = round(self._frames * samplerate / self.samplerate)
+        self._frames = round(self._native_frames * samplerate / self.samplerate)
         super().start(ring, samplerate)
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:

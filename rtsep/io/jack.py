@@ -17,7 +17,7 @@ from rtsep.errors import DeviceError
 from rtsep.io import jack_callbacks as words
 from rtsep.io.base import Driver, Source
 from rtsep.io.jack_client import connect_client, pipewire_latency, select_ports, watch
-from rtsep.io.tick import CONTEXT_SIZE, FREEWHEEL, StreamContext, input_context
+from rtsep.io.tick import BAD_SAMPLES, CONTEXT_SIZE, FREEWHEEL, OVERRUNS, StreamContext, input_context
 
 #: Longest time to wait for the server's first cycle, after which the period is known for sure.
 _SETTLE_S = 1.0
@@ -40,6 +40,8 @@ class JackDriver(Driver):
         Name of the server.
     blocksize : int, optional
         Period in frames (at 48 kHz) that PipeWire is asked for; a JACK server decides for itself.
+    again : bool
+        Whether another client had found ports to connect to: these are then waited for.
 
     Attributes
     ----------
@@ -56,8 +58,11 @@ class JackDriver(Driver):
         connect_out: str | None = None,
         server: str | None = None,
         blocksize: int | None = None,
+        again: bool = False,
     ) -> None:
         self.name = client_name
+        self._again = again
+        self._peers: list[str] = []
         self._wanted = (client_name, inputs, outputs, connect_in, connect_out)
         self._server = server
         self._wish = f"{blocksize}/48000" if blocksize else None
@@ -85,6 +90,10 @@ class JackDriver(Driver):
             self.name = self._client.name
             sources = self._find(connect_in, is_output=True) if inputs else []
             targets = self._find(connect_out, is_input=True) if outputs else []
+            self._peers = []
+            self.linked = bool(sources or targets)
+            if self._again and not self.linked:
+                raise DeviceError("no physical JACK ports")
             self.inputs = min(inputs, len(sources)) if sources else inputs
             self.outputs = min(outputs, len(targets)) if targets else outputs
             ins = [self._client.inports.register(f"in_{i + 1}") for i in range(self.inputs)]
@@ -95,6 +104,7 @@ class JackDriver(Driver):
                 self._client.connect(source, port)
             for port, target in zip(outs, targets, strict=False):
                 self._client.connect(port, target)
+            self._peers = [*sources[: len(ins)], *targets[: len(outs)]]
             self._settle()
             self.input_latency_frames = self._latency(ins, _CAPTURE_LATENCY, sources)
             self.output_latency_frames = self._latency(outs, _PLAYBACK_LATENCY, targets)
@@ -128,7 +138,9 @@ class JackDriver(Driver):
 
     @property
     def lost(self) -> str:
-        """Why the client must be opened anew: the server is gone or has changed its period or rate [any thread]."""
+        """Why the client must be opened anew: the server or the ports that it was connected to are gone, or the period
+        or rate has changed [any thread].
+        """
         if self._client is None:
             return ""
         if self._state[words.DOWN]:
@@ -137,6 +149,10 @@ class JackDriver(Driver):
             return f"the JACK server changed its block size to {self._state[words.BLOCKSIZE]} frames"
         if self._state[words.SAMPLERATE] != self.samplerate:
             return f"the JACK server changed its rate to {self._state[words.SAMPLERATE]} Hz"
+        pointer = self._pointer(self._client)
+        for name in self._peers:
+            if not self._library.jack_port_by_name(ctypes.c_void_p(pointer), name.encode()):
+                return f"the JACK port {name} has gone"
         return ""
 
     @property
@@ -267,5 +283,11 @@ class JackSource(Source):
 
     @property
     def xruns(self) -> int:
-        """Cycles that the server reports as late or lost, since `start` [any thread]."""
-        return self._client.xruns
+        """Cycles that the server reports as late or lost, and such as found no room, since `start` [any thread]."""
+        own = self._client.xruns
+        return own + (int(self._context.words[OVERRUNS]) if self._context else 0)
+
+    @property
+    def bad_samples(self) -> int:
+        """NaN and infinite ones [any thread]."""
+        return int(self._context.words[BAD_SAMPLES]) if self._context else 0

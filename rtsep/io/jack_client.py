@@ -30,6 +30,7 @@ def libjack() -> tuple[Any, ctypes.CDLL]:
     except OSError:
         raise DeviceError("JACK: libjack is missing (install libjack-jackd2-0, or pipewire-jack)") from None
     library = ctypes.CDLL(jack._libname)
+    library.jack_port_by_name.restype = ctypes.c_void_p
     library.jack_set_error_function(ctypes.c_void_p(ignore_message.address))
     library.jack_set_info_function(ctypes.c_void_p(ignore_message.address))
     return jack, library

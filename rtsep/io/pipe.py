@@ -129,20 +129,27 @@ class PipeSink(Drain, Sink):
     Parameters
     ----------
     text : str
-        Empty: WAV, float32, of unknown length; else raw ``float32`` or ``int16`` samples without header.
+        Empty: WAV, float32, of unknown length; else raw ``float32`` or ``int16`` samples without header,
+        ``[:RATE[:CHANNELS]]``, which must then be the stream's.
     descriptor : int, optional
         File descriptor to write to instead of standard output; it is not closed.
     """
 
     def __init__(self, text: str = "", descriptor: int | None = None) -> None:
         super().__init__(longest_nap_s=0.005)
-        self._raw = raw_format(text)
+        self._raw, self._text = raw_format(text), text
         self._output = sys.__stdout__.fileno() if descriptor is None and sys.__stdout__ else descriptor or 1
 
     def open(self, samplerate: int, channels: int) -> None:
-        """Write the header; `UsageError` for a terminal [main thread]."""
+        """Write the header; `UsageError` for a terminal or another format than was asked for [main thread]."""
         if os.isatty(self._output):
             raise UsageError("standard output is a terminal: pipe it into a program, such as rtsep -o - | aplay")
+        wanted = raw_format(self._text, samplerate, channels)
+        if wanted and (wanted.samplerate, wanted.channels) != (samplerate, channels):
+            raise UsageError(
+                f"-:{self._text} asks for {wanted.samplerate} Hz and {wanted.channels} channels, the stream has "
+                f"{samplerate} Hz and {channels}: --samplerate {wanted.samplerate} changes the rate"
+            )
         self.samplerate = samplerate
         kind, bits = (self._raw.kind, self._raw.bits) if self._raw else ("float", 32)
         self._format = SampleFormat(samplerate, channels, kind, bits)

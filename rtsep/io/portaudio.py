@@ -7,7 +7,7 @@ from rtsep.errors import DeviceError
 from rtsep.io.base import Driver, Source
 from rtsep.io.devices import choose, portaudio_devices, share_a_clock
 from rtsep.io.portaudio_stream import PortAudioStream
-from rtsep.io.tick import input_context
+from rtsep.io.tick import BAD_SAMPLES, OVERRUNS, StreamContext, input_context
 
 
 def same_host(source: str, target: str) -> bool:
@@ -119,6 +119,7 @@ class PortAudioSource(Source):
         self._name = device
         self._wanted = samplerate, blocksize, latency
         self._stream: PortAudioStream | None = None
+        self._context: StreamContext | None = None
 
     def open(self) -> None:
         """Find the device and start it; `DeviceError` as for `PortAudioDriver` [main thread]."""
@@ -145,5 +146,11 @@ class PortAudioSource(Source):
 
     @property
     def xruns(self) -> int:
-        """Blocks before which the device lost frames, since `start` [any thread]."""
-        return self._stream.xruns if self._stream else 0
+        """Blocks before which the device lost frames, and such as found no room, since `start` [any thread]."""
+        own = self._stream.xruns if self._stream else 0
+        return own + (int(self._context.words[OVERRUNS]) if self._context else 0)
+
+    @property
+    def bad_samples(self) -> int:
+        """NaN and infinite ones [any thread]."""
+        return int(self._context.words[BAD_SAMPLES]) if self._context else 0

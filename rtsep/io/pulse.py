@@ -28,6 +28,8 @@ _DEFAULT = 0xFFFFFFFF
 _PRIORITY = 75
 #: A server that gives or takes nothing for so long is gone.
 _SILENT_S = 3.0
+#: Streams that may wait for a server that does not answer, before no more are opened.
+_LEFT_BEHIND_MOST = 3
 #: Blocks that the server keeps ready to play.
 _QUEUED = 3
 #: Frames that are read at once. The server's pieces are no whole fragments: with longer reads a rest would wait for the
@@ -51,6 +53,10 @@ def _loops() -> ModuleType:
     return pulse_loops
 
 
+#: Threads of streams that were ended while the server did not answer.
+_left_behind: list[threading.Thread] = []
+
+
 class _Stream:
     """One connection to the server, its loop's control words and its thread.
 
@@ -60,6 +66,9 @@ class _Stream:
 
     def __init__(self, device: PulseDevice, direction: int, samplerate: int, channels: int, blocksize: int) -> None:
         self.loops = _loops()
+        _left_behind[:] = [thread for thread in _left_behind if thread.is_alive()]
+        if len(_left_behind) >= _LEFT_BEHIND_MOST:
+            raise DeviceError(f"PulseAudio does not answer: {len(_left_behind)} streams wait for it")
         self.device, self.samplerate = device, samplerate
         self.control = np.zeros(self.loops.CONTROL_SIZE, np.int64)
         frames = min(_GRAIN, blocksize) if direction == _RECORD else blocksize
@@ -75,10 +84,10 @@ class _Stream:
             raise DeviceError(f"PulseAudio does not open {device.name}: {_text(error.value)}")
         self._thread: threading.Thread | None = None
 
-    def run(self, loop, *arguments: object) -> None:  # type: ignore[no-untyped-def]
-        """Start `loop` with the control words, the handle and `arguments`."""
+    def run(self, loop, *arguments: object, keep: object = None) -> None:  # type: ignore[no-untyped-def]
+        """Start `loop` with the control words, the handle and `arguments`; `keep` lives as long as it does."""
 
-        def body() -> None:
+        def body(_: object = keep) -> None:
             raise_priority(_PRIORITY)
             loop(self.control, self.handle, *arguments)
             self.loops.library.pa_simple_free(self.handle)
@@ -94,6 +103,8 @@ class _Stream:
             self.loops.library.pa_simple_free(self.handle)
         else:
             self._thread.join(1.0)
+            if self._thread.is_alive():
+                _left_behind.append(self._thread)
 
     @property
     def lost(self) -> str:
@@ -142,7 +153,7 @@ class PulseSource(Source):
         stream = self._stream
         assert stream is not None
         mixed = np.zeros((len(stream.block), ring.channels), np.float32)
-        stream.run(stream.loops.capture, ring.control, stream.block, mixed, self.samplerate)
+        stream.run(stream.loops.capture, ring.control, stream.block, mixed, self.samplerate, keep=ring)
 
     def stop(self) -> None:
         """End and release; harmless when already stopped [main thread]."""
@@ -155,6 +166,18 @@ class PulseSource(Source):
         """Why the server or the source is gone; empty while all is well [any thread]."""
         stream = self._stream
         return stream.lost if stream else ""
+
+    @property
+    def xruns(self) -> int:
+        """Blocks that found no room, since `start` [any thread]."""
+        stream = self._stream
+        return int(stream.control[stream.loops.XRUNS]) if stream else 0
+
+    @property
+    def bad_samples(self) -> int:
+        """NaN and infinite ones [any thread]."""
+        stream = self._stream
+        return int(stream.control[stream.loops.BAD]) if stream else 0
 
     @property
     def latency_frames(self) -> int:  # type: ignore[override]

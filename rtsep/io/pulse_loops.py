@@ -15,8 +15,9 @@ from rtsep.io.clock import now_ns
 from rtsep.io.tick import tick
 from rtsep.native import external, load_acquire, store_release
 
-#: Control array of a loop: stop request, error number, latency in frames, xruns, time of the last block, scratch.
-STOP, ERROR, LATENCY, XRUNS, STAMP, TIME, CONTROL_SIZE = 0, 1, 2, 3, 4, 8, 12
+#: Control array of a loop: stop request, error number, latency in frames, xruns, time of the last block, samples that
+#: were no numbers, scratch.
+STOP, ERROR, LATENCY, XRUNS, STAMP, BAD, TIME, CONTROL_SIZE = 0, 1, 2, 3, 4, 5, 8, 12
 _LATENCY_EVERY_NS = 500_000_000
 _FAILED = 10
 
@@ -42,10 +43,13 @@ def capture(control, stream, ring, block, mixed, samplerate):
         if _read(stream, block.ctypes.data, 4 * frames * channels, here + 8 * ERROR) < 0:
             control[ERROR] = max(control[ERROR], _FAILED)
             break
+        if load_acquire(control, STOP) != 0:  # while it waited: nobody reads the ring any more
+            break
         for i in range(frames):
             for c in range(channels):
                 if not math.isfinite(block[i, c]):
                     block[i, c] = 0.0
+                    control[BAD] += 1
             for c in range(mixed.shape[1]):
                 if mixed.shape[1] >= channels:
                     mixed[i, c] = block[i, min(c, channels - 1)]

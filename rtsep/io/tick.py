@@ -21,8 +21,11 @@ from rtsep.io.clock import Semaphore, now_ns, post, sleep_us
 from rtsep.native import float_pointer, int_pointer, load_acquire, store_release
 
 # Layout of the context. Written by the tick alone; `BEGAN` is when the newest tick began, stored before all else,
-# `STAMP` the same once the tick is over, `HELD_BACK` the frames kept from the sink so far.
-CLOCK, STAMP, PERIOD, UNDERRUNS, OVERRUNS, BAD_SAMPLES, TICKS, LOST, OVERRUN_FRAMES, HELD_BACK, BEGAN = range(11)
+# `STAMP` the same once the tick is over, `HELD_BACK` the frames kept from the sink so far, `SINK_LOST` those for which
+# it had no room.
+CLOCK, STAMP, PERIOD, UNDERRUNS, OVERRUNS, BAD_SAMPLES, TICKS, LOST, OVERRUN_FRAMES, HELD_BACK, BEGAN, SINK_LOST = (
+    range(12)
+)
 # By the worker: the clock at which the last frame has been played (0: not known yet).
 END = 12
 OPEN, FREEWHEEL, SINK_SKIP = 16, 17, 18
@@ -33,7 +36,9 @@ CONTEXT_SIZE = 64
 BLOCK_FRAMES = 1024
 #: Durations of the newest ticks that are kept for the statistics.
 TIMES_KEPT = 4096
-#: Longest time for which a freewheeling tick waits for the worker.
+#: `FREEWHEEL` where no device waits for the tick, and so nothing hurries; 1 is a device's own freewheel mode.
+PATIENT = 2
+#: Longest time for which a freewheeling tick of a device waits for the worker.
 _FREEWHEEL_WAIT_NS = 10_000_000_000
 
 
@@ -85,9 +90,11 @@ def _give(block, channels, out0, out1, stride, done, count):
 
 @njit(nogil=True, cache=True)
 def _await(ctx, ring, frames):
-    """Freewheel only: wait until `frames` frames can be read, the stream closes, or ten seconds are over."""
+    """Freewheel only: wait until `frames` frames can be read, the stream closes, or a device's ten seconds are over."""
     limit = now_ns(ctx[SCRATCH]) + _FREEWHEEL_WAIT_NS
-    while ring_fill(ring) < frames and load_acquire(ctx, OPEN) != 0 and now_ns(ctx[SCRATCH]) < limit:
+    while ring_fill(ring) < frames and load_acquire(ctx, OPEN) != 0:
+        if load_acquire(ctx, FREEWHEEL) != PATIENT and now_ns(ctx[SCRATCH]) >= limit:
+            break
         sleep_us(20)
 
 
@@ -95,7 +102,9 @@ def _await(ctx, ring, frames):
 def _await_space(ctx, ring, frames):
     """Freewheel only: wait likewise until the sink has room."""
     limit = now_ns(ctx[SCRATCH]) + _FREEWHEEL_WAIT_NS
-    while ring_space(ring) < frames and load_acquire(ctx, OPEN) != 0 and now_ns(ctx[SCRATCH]) < limit:
+    while ring_space(ring) < frames and load_acquire(ctx, OPEN) != 0:
+        if load_acquire(ctx, FREEWHEEL) != PATIENT and now_ns(ctx[SCRATCH]) >= limit:
+            break
         sleep_us(20)
 
 
@@ -110,7 +119,9 @@ def _to_sink(ctx, block, frames):
     if last > first:
         if load_acquire(ctx, FREEWHEEL) != 0:
             _await_space(ctx, sink, last - first)
-        ring_write(sink, block[first:], last - first)
+        missing = last - first - ring_write(sink, block[first:], last - first)
+        if missing > 0 and load_acquire(ctx, OPEN) != 0:
+            store_release(ctx, SINK_LOST, ctx[SINK_LOST] + missing)
 
 
 @njit(nogil=True, cache=True)
@@ -256,8 +267,10 @@ class StreamContext:
         self.words[OPEN] = 0
 
     def set_freewheel(self, on: bool) -> None:
-        """Ticks wait for the worker instead of meeting a deadline [any thread but the audio thread]."""
-        self.words[FREEWHEEL] = int(on)
+        """Ticks wait for the worker, as long as it takes, instead of meeting a deadline [any thread but the audio
+        thread].
+        """
+        self.words[FREEWHEEL] = PATIENT if on else 0
 
     def tick_ms(self) -> np.ndarray:
         """Durations of the newest ticks in milliseconds, unordered [any thread]."""

@@ -14,9 +14,12 @@ import torch
 
 from rtsep.errors import ModelError, UsageError
 from rtsep.separators.manifest import State
+from rtsep.training import family, live_check, live_graph, proof, weights
 from rtsep.training.augment import HOP, WINDOW
+from rtsep.training.checkpoints import read_checkpoint
+from rtsep.training.family import FAMILY, MEMBERS
 from rtsep.training.graph import OPSET, Carried, states, streaming_graph
-from rtsep.training.loop import read_checkpoint
+from rtsep.training.nets import live
 from rtsep.training.nets.koretzky import BINS, CONTEXT, Koretzky, NetConfig
 from rtsep.training.proof import Stepper
 from rtsep.training.stems_graph import WANTED, rounded
@@ -191,9 +194,7 @@ def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> Made:
 
 
 def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> Made:
-    from rtsep.training import live_check, live_graph, proof
-    from rtsep.training.nets import live
-    from rtsep.training.quantize import quantized
+    from rtsep.training.quantize import quantized  # which needs the whole of ONNX Runtime's tools
 
     model = live.Live(live.LiveConfig.from_dict(values["net"]))
     model.load_state_dict(values["mean"])
@@ -236,18 +237,18 @@ def together(checkpoint: Path, further: Sequence[Path]) -> dict[str, Any]:
         No such file, or one of another net or of other sizes.
     """
     values = read_checkpoint(checkpoint)
-    weights: list[dict[str, torch.Tensor]] = [values["mean"]]
+    means: list[dict[str, torch.Tensor]] = [values["mean"]]
     for path in further:
         other = read_checkpoint(path)
         if other["name"] != values["name"]:
             raise UsageError(f"{path} is a checkpoint of {other['name']}, {checkpoint} one of {values['name']}")
-        shapes = [{name: tuple(value.shape) for name, value in found.items()} for found in (weights[0], other["mean"])]
+        shapes = [{name: tuple(value.shape) for name, value in found.items()} for found in (means[0], other["mean"])]
         if shapes[0] != shapes[1]:
             raise UsageError(f"{path} has other sizes than {checkpoint}: only nets alike have a mean")
-        weights.append(other["mean"])
+        means.append(other["mean"])
     mean = {
-        name: torch.stack([found[name].double() for found in weights]).mean(0).to(value.dtype)
-        for name, value in weights[0].items()
+        name: torch.stack([found[name].double() for found in means]).mean(0).to(value.dtype)
+        for name, value in means[0].items()
     }
     return values | {"mean": mean}
 
@@ -260,10 +261,6 @@ def member(values: dict[str, Any], part: str | None) -> dict[str, Any]:
     UsageError
         Of the family without a `part` or with an unknown one; a `part` of another net.
     """
-    from rtsep.training import family, weights
-    from rtsep.training.family import FAMILY, MEMBERS
-    from rtsep.training.nets.live import LiveConfig
-
     if values["name"] != FAMILY:
         if part is not None:
             raise UsageError(
@@ -273,7 +270,7 @@ def member(values: dict[str, Any], part: str | None) -> dict[str, Any]:
     if part not in MEMBERS:
         what = "no --part" if part is None else f"--part {part}"
         raise UsageError(f"{what}: a checkpoint of {FAMILY} holds {', '.join(MEMBERS)}: give one of them")
-    whole = LiveConfig.from_dict(values["net"])
+    whole = live.LiveConfig.from_dict(values["net"])
     net, mean = weights.part(whole, values["mean"], family.member(whole, part))
     return values | {"name": part, "net": net.to_dict(), "mean": mean}
 
@@ -329,8 +326,6 @@ def export(
     """
     if storage not in TOLERANCES:
         raise UsageError(f"storage {storage!r}: expected {' or '.join(TOLERANCES)}")
-    from rtsep.training.family import MEMBERS
-
     values = together(checkpoint, further)
     trained, values = values["name"], member(values, part)
     model_file, manifest = output / "model.onnx", output / "manifest.toml"

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 FAMILY = "family"
 PROFILES = {
-    "live": LiveConfig(),
+    "live": LiveConfig(blocks=4),
     "monitor": LiveConfig(hop=128),
-    "karaoke": LiveConfig(hop=512, lookahead=6),
+    "karaoke": LiveConfig(hop=512, lookahead=6, blocks=5),
 }
-"""The net of each profile; karaoke: 93 ms in all at 44.1 kHz."""
+"""The net of each profile; karaoke: 93 ms in all at 44.1 kHz. The longer the hop, the more blocks it has time for."""
 MEMBERS = PROFILES | {"live-small": LiveConfig(blocks=2), "monitor-small": LiveConfig(hop=128, blocks=2)}
-"""All nets that a training of the family makes; the small ones take two thirds of the time."""
+"""All nets that a training of the family makes; the small ones are for machines that are too slow for the others."""
 TURNS = ("live", "karaoke", "monitor-small", "karaoke", "live", "karaoke", "monitor", "karaoke")
 """Whose turn it is, from batch to batch; a net that hears what lies ahead has the most to learn."""
 

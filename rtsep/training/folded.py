@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from rtsep.errors import UsageError
+from rtsep.training.checkpoints import read_checkpoint
 from rtsep.training.graph import SHARE
 from rtsep.training.nets.detector import Detector
 from rtsep.training.nets.koretzky import FrameNet, Koretzky, NetConfig
@@ -113,8 +114,6 @@ def first_net(source: Path) -> tuple[Koretzky, bool]:
     """
     if source.is_dir() or source.suffix == ".onnx":
         return unfold(source), True
-    from rtsep.training.loop import read_checkpoint
-
     checkpoint = read_checkpoint(source)
     if checkpoint["name"] != "koretzky":
         raise UsageError(f"{source} is a checkpoint of {checkpoint['name']}, not of koretzky")

@@ -121,7 +121,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="+")
     text = table(parser.parse_args().data)
-    print("# The sound that the nets learn from\n\nMade by `python -m rtsep.training.inventory`.\n\n" + text)
+    print(
+        "# The sound that the nets learn from\n\nMade by `python -m rtsep.training.inventory DATA > docs/data.md`.\n\n"
+        + text
+    )
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ optimizer and the step. `init` begins with the weights of a checkpoint or of a s
 
 from __future__ import annotations
 
-import json
 import os
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -22,11 +20,14 @@ from rtsep.dsp.windows import asymmetric_pair
 from rtsep.errors import UsageError
 from rtsep.evaluation.scores import sdr, sdr_gain
 from rtsep.training import losses
+from rtsep.training.checkpoints import read_checkpoint, write_checkpoint
 from rtsep.training.data import Corpus, load
 from rtsep.training.evaluate import WINDOW, resynthesize, spectra
-from rtsep.training.family import FAMILY, PROFILES, Turns, members
+from rtsep.training.family import FAMILY, PROFILES, Turns, members, mixer_of
+from rtsep.training.journal import Journal
+from rtsep.training.machine import keep_memory
 from rtsep.training.nets.koretzky import CONTEXT
-from rtsep.training.nets.live import BINS, Live, LiveConfig
+from rtsep.training.nets.live import BINS, GRID, Live, LiveConfig
 from rtsep.training.optimizers import make_optimizer
 from rtsep.training.precision import mixed
 from rtsep.training.schedule import follow, noted, rate
@@ -34,6 +35,7 @@ from rtsep.training.songs import Song, songs
 from rtsep.training.stereo import Floats, StereoMixer, fields
 from rtsep.training.tasks import with_settings
 from rtsep.training.team import Team, of
+from rtsep.training.weights import first_weights, grown
 
 MOST_PROCESSES = 64
 MOST_FRAMES = 4096  # from sound to sound
@@ -151,12 +153,10 @@ class LiveRun:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all."""
-        values = {"format": 1, "name": self.name, "net": self.net.to_dict(), "config": asdict(self.config)}
+        values: dict[str, Any] = {"name": self.name, "net": self.net.to_dict(), "config": asdict(self.config)}
         values |= {"step": self.step, "model": self.model.state_dict(), "mean": self.mean}
         values |= {"optimizer": self.optimizer.state_dict(), "ends": self.ends}
-        part = path.with_suffix(".part")
-        torch.save(values, part)
-        part.replace(path)
+        write_checkpoint(path, values)
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Go on where a checkpoint stopped."""
@@ -221,7 +221,7 @@ def train_live(
     """Train a net of the family and return the path of its last checkpoint.
 
     `config` shapes the run and `sizes` the net, which has hop, look-ahead and dropout too; a net of `init` that is
-    smaller grows to `sizes`, and one that is larger keeps its own. `rtsep.training.loop.train` explains the rest.
+    smaller grows to `sizes`, and one that is larger keeps its own. `rtsep.training.train.train` explains the rest.
 
     Raises
     ------
@@ -249,9 +249,8 @@ def train_live(
         raise UsageError(f"processes {settings.processes}: 1 to {MOST_PROCESSES} on a CPU, 1 on another device")
     corpus = load(data, job.store, settings.split)
     if preview:
-        frames = settings.frames * run.net.apart
-        heard = StereoMixer(corpus, seed=settings.seed, frames=frames, sources=settings.sources, hop=run.net.hop)
-        write_preview(heard, preview, print)
+        on_grid = replace(run.net, hop=GRID, lookahead=run.net.ahead)  # its windows add up to the sound again
+        write_preview(mixer_of(corpus, settings, on_grid), preview, print)
     with of(settings.processes, partial(_beside, job)) as team:
         _learn(run, corpus, job, team, quiet)
     return job.last
@@ -281,9 +280,6 @@ class Job:
 
 def _begun(job: Job, device: torch.device) -> LiveRun:
     """The run as it begins, or as its checkpoint left it."""
-    from rtsep.training.loop import read_checkpoint
-    from rtsep.training.weights import first_weights, grown
-
     if job.resume and job.last.exists():
         checkpoint = read_checkpoint(job.last)
         if checkpoint["name"] != job.profile:
@@ -303,8 +299,6 @@ def _begun(job: Job, device: torch.device) -> LiveRun:
 
 def _beside(job: Job, team: Team) -> None:
     """What the other processes of a training do."""
-    from rtsep.training.loop import keep_memory
-
     keep_memory()
     run = _begun(job, torch.device("cpu"))
     _learn(run, load(job.data, job.store, run.config.split), job, team, quiet=True)
@@ -312,36 +306,28 @@ def _beside(job: Job, team: Team) -> None:
 
 def _learn(run: LiveRun, corpus: Corpus, job: Job, team: Team, quiet: bool) -> None:
     """All steps that are left, or as many as there is time for; who leads the team writes log and checkpoints."""
-    from rtsep.training.loop import progress
-
-    settings = run.config
+    settings, past = run.config, []
     mixer = Turns(corpus, settings, run.name, run.net)
-    begun, past = time.monotonic(), []
-    with (job.runs / "log.jsonl" if team.leads else Path(os.devnull)).open("a") as log, progress(quiet) as bar:
-
-        def note(entry: dict[str, Any]) -> None:
-            log.write(json.dumps({"step": run.step, "seconds": round(time.monotonic() - begun, 1), **entry}) + "\n")
-            log.flush()
-
-        def late() -> bool:
-            return job.minutes is not None and time.monotonic() - begun >= job.minutes * 60
-
-        note({"config": asdict(settings), "net": run.net.to_dict()})
-        task = bar.add_task(run.name, total=settings.steps, completed=run.step, note="")
+    log = job.runs / "log.jsonl" if team.leads else Path(os.devnull)
+    with Journal(
+        log, run.name, done=run.step, steps=settings.steps, minutes=job.minutes, quiet=quiet or not team.leads
+    ) as journal:
+        journal.note(run.step, config=asdict(settings), net=run.net.to_dict())
         try:
-            while run.step < settings.steps and not team.any(late()):
+            while run.step < settings.steps and not team.any(journal.late):
                 past.append(run.update(mixer, team))
-                bar.update(task, completed=run.step, note=f"loss {np.mean(past):.4f}")
+                journal.show(run.step, float(np.mean(past)))
                 if noted(run.step, settings.steps, job.save_every):
-                    note({"loss": round(float(np.mean(past)), 5), "rate": rate(settings, run.step)})
+                    journal.note(run.step, loss=round(float(np.mean(past)), 5), rate=rate(settings, run.step))
                     past = []
                 if run.step % job.save_every == 0 and team.leads:
                     run.save(job.last)
                 if job.score_every and (run.step % job.score_every == 0 or run.step == settings.steps) and team.leads:
-                    note({"dev": score(run.averaged(), songs(job.data, job.store, "dev", 20.0, stereo=True))})
+                    found = songs(job.data, job.store, "dev", 20.0, stereo=True)
+                    journal.note(run.step, dev=score(run.averaged(), found))
         finally:
             if past:
-                note({"loss": round(float(np.mean(past)), 5)})
+                journal.note(run.step, loss=round(float(np.mean(past)), 5))
             if team.leads:
                 run.save(job.last)
 

@@ -10,8 +10,6 @@ training they seem to see less of the voice than they do, by an amount drawn for
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,8 +23,10 @@ from torch.nn import functional as F
 
 from rtsep.errors import UsageError
 from rtsep.training.augment import Mixer
+from rtsep.training.checkpoints import read_checkpoint, write_checkpoint
 from rtsep.training.data import load
 from rtsep.training.folded import first_net
+from rtsep.training.journal import Journal
 from rtsep.training.long import LongMixer
 from rtsep.training.nets.detector import BANDS, FLOOR, Detector
 from rtsep.training.nets.koretzky import Koretzky
@@ -188,21 +188,10 @@ class Lesson:
     def save(self, path: Path) -> None:
         """Write a checkpoint that `rtsep export` reads, whole or not at all."""
         state = self.model.state_dict()
-        checkpoint = {
-            "format": 1,
-            "name": "koretzky",
-            "part": "detector",
-            "net": self.model.config.to_dict(),
-            "config": asdict(self.config),
-            "step": self.step,
-            "model": state,
-            "mean": state | {f"detector.{k}": v for k, v in self.mean.items()},
-            "optimizer": self.optimizer.state_dict(),
-            "start": self.start,
-        }
-        part = path.with_suffix(".part")
-        torch.save(checkpoint, part)
-        part.replace(path)
+        values = {"name": "koretzky", "part": "detector", "net": self.model.config.to_dict(), "step": self.step}
+        mean = state | {f"detector.{k}": v for k, v in self.mean.items()}
+        values |= {"config": asdict(self.config), "model": state, "mean": mean, "start": self.start}
+        write_checkpoint(path, values | {"optimizer": self.optimizer.state_dict()})
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Go on where a checkpoint stopped."""
@@ -223,16 +212,15 @@ def train_detector(
     config: MemoryConfig,
     minutes: float | None = None,
     resume: bool = False,
+    quiet: bool = False,
 ) -> Path:
-    """Train the memory of the detector of `init`; options as in `rtsep.training.loop.train`.
+    """Train the memory of the detector of `init`; options as in `rtsep.training.train.train`.
 
     Raises
     ------
     UsageError
         No net to begin with, or a checkpoint to resume that is none of this.
     """
-    from rtsep.training.loop import read_checkpoint
-
     last = runs / "last.pt"
     checkpoint = read_checkpoint(last) if resume and last.exists() else None
     if checkpoint is not None and checkpoint.get("part") != "detector":
@@ -248,11 +236,6 @@ def train_detector(
     lesson = Lesson(give_memory(model, config), config)
     if checkpoint is not None:
         lesson.restore(checkpoint)
-    begun = time.monotonic()
-
-    def in_time(_: int = 0) -> bool:
-        return minutes is None or time.monotonic() - begun < minutes * 60
-
     mixer = LongMixer(
         load(data, cache, config.split),
         seed=config.seed,
@@ -265,20 +248,20 @@ def train_detector(
         lesson.detector.look.copy_(look_at(lesson.model, mixer, config.look))
         lesson.mean["look"] = lesson.detector.look.clone()
         lesson.silence = lesson.model.silent()
-    heard = hear_all(lesson.model, mixer, runs / "heard", config.batches, in_time)
-    if checkpoint is None:
-        lesson.centre(heard[0])
-    sums: dict[str, float] = {}
-    with (runs / "log.jsonl").open("a") as log:
-        log.write(
-            json.dumps({"step": lesson.step, "config": asdict(config), "net": lesson.model.config.to_dict()}) + "\n"
-        )
-        while len(heard) == config.batches and lesson.step < config.steps and in_time():
-            for key, value in lesson.update(heard).items():
+    title, log = "koretzky detector", runs / "log.jsonl"
+    with Journal(log, title, done=lesson.step, steps=config.steps, minutes=minutes, quiet=quiet) as journal:
+        heard = hear_all(lesson.model, mixer, runs / "heard", config.batches, lambda _: not journal.late)
+        if checkpoint is None:
+            lesson.centre(heard[0])
+        journal.note(lesson.step, config=asdict(config), net=lesson.model.config.to_dict())
+        sums: dict[str, float] = {}
+        while len(heard) == config.batches and lesson.step < config.steps and not journal.late:
+            values = lesson.update(heard)
+            for key, value in values.items():
                 sums[key] = sums.get(key, 0.0) + value / 50
+            journal.show(lesson.step, values["vad_loss"])
             if lesson.step % 50 == 0:
-                log.write(json.dumps({"step": lesson.step, **{k: round(v, 5) for k, v in sums.items()}}) + "\n")
-                log.flush()
+                journal.note(lesson.step, **{key: round(value, 5) for key, value in sums.items()})
                 sums = {}
                 lesson.save(last)
     lesson.save(last)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from rtsep.errors import UsageError
 from rtsep.evaluation.scores import sdr_gain
+from rtsep.training.checkpoints import read_checkpoint
 from rtsep.training.data import CACHE_RATE, Clip, load
 from rtsep.training.evaluate import BINS, resynthesize, spectra, widen
 from rtsep.training.folded import first_net
@@ -227,8 +228,6 @@ def train_stems(settings: Settings, *, init: Path | None, runs: Path, resume: bo
     UsageError
         No net to begin with, or a checkpoint to resume that is none of this.
     """
-    from rtsep.training.loop import read_checkpoint
-
     last = runs / "last.pt"
     if resume and last.exists():
         if read_checkpoint(last).get("part") != "stems":

@@ -14,9 +14,7 @@ weights, which is what is scored and exported.
 
 from __future__ import annotations
 
-import json
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from rtsep.errors import UsageError
-from rtsep.training.loop import progress, read_checkpoint
+from rtsep.training.checkpoints import read_checkpoint, write_checkpoint
+from rtsep.training.journal import Journal
 from rtsep.training.optimizers import make_optimizer
 from rtsep.training.schedule import follow, noted, rate
 
@@ -154,14 +153,12 @@ class Run:
 
     def values(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        values = {"format": 1, "name": self.task.name, "config": asdict(self.task.settings), "step": self.step}
+        values = {"name": self.task.name, "config": asdict(self.task.settings), "step": self.step}
         return values | {"model": self.model.state_dict(), "mean": self.mean, "optimizer": self.optimizer.state_dict()}
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all."""
-        part = path.with_suffix(".part")
-        torch.save(self.values(), part)
-        part.replace(path)
+        write_checkpoint(path, self.values())
 
     def restore(self, checkpoint: Mapping[str, Any]) -> None:
         """Go on where a checkpoint stopped."""
@@ -199,7 +196,7 @@ def train_task(
 ) -> Path:
     """Train a task and return the path of its last checkpoint.
 
-    With `resume` the settings are those of the checkpoint. `rtsep.training.loop.train` explains the rest.
+    With `resume` the settings are those of the checkpoint. `rtsep.training.train.train` explains the rest.
 
     Raises
     ------
@@ -218,30 +215,24 @@ def train_task(
         run.restore(checkpoint)
     elif init is not None:
         run.begin_with(read_checkpoint(init))
-    begun, past = time.monotonic(), []
-    with (runs / "log.jsonl").open("a") as log, progress(quiet) as bar:
-
-        def note(entry: dict[str, Any]) -> None:
-            log.write(json.dumps({"step": run.step, "seconds": round(time.monotonic() - begun, 1), **entry}) + "\n")
-            log.flush()
-
-        note({"config": asdict(settings), "weights": sum(p.numel() for p in run.model.parameters())})
-        shown = bar.add_task(kind.name, total=settings.steps, completed=run.step, note="")
+    past, log = [], runs / "log.jsonl"
+    with Journal(log, kind.name, done=run.step, steps=settings.steps, minutes=minutes, quiet=quiet) as journal:
+        journal.note(run.step, config=asdict(settings), weights=sum(p.numel() for p in run.model.parameters()))
         try:
-            while run.step < settings.steps and (minutes is None or time.monotonic() - begun < minutes * 60):
+            while run.step < settings.steps and not journal.late:
                 now = rate(settings, run.step)
                 past.append(run.update())
-                bar.update(shown, completed=run.step, note=f"loss {np.mean(past):.4f}")
+                journal.show(run.step, float(np.mean(past)))
                 if noted(run.step, settings.steps, note_every):
-                    note({"loss": round(float(np.mean(past)), 6), "rate": now})
+                    journal.note(run.step, loss=round(float(np.mean(past)), 6), rate=now)
                     past = []
                 if run.step % save_every == 0:
                     run.save(last)
                 if score_every and (run.step % score_every == 0 or run.step == settings.steps):
                     with torch.no_grad():
-                        note({"dev": task.score(run.averaged())})
+                        journal.note(run.step, dev=task.score(run.averaged()))
         finally:
             if past:
-                note({"loss": round(float(np.mean(past)), 6)})
+                journal.note(run.step, loss=round(float(np.mean(past)), 6))
             run.save(last)
     return last

@@ -13,6 +13,8 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from rtsep.errors import UsageError
+from rtsep.training.checkpoints import read_checkpoint
+from rtsep.training.family import FAMILY, PROFILES
 from rtsep.training.nets.live import FEATURES, RECENT, Live, LiveConfig
 
 WEIGHTS = "weights.onnx"
@@ -31,8 +33,8 @@ def grown(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) ->
     config, weights
         Of the net as it is.
     wanted : LiveConfig
-        Hop, look-ahead and dropout; sizes of a trunk to have at least where the net has one, and those of the path by
-        bands where it has none.
+        Hop, look-ahead and dropout; sizes of a trunk and number of blocks to have at least where the net has such, and
+        all sizes of the path by bands where it has none.
 
     Returns
     -------
@@ -48,12 +50,15 @@ def grown(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) ->
     if not old.width:
         larger = {name: getattr(wanted, name) for name in ("width", "across", "slow", "blocks")}
         config = replace(config, **larger)
+    config = replace(config, blocks=max(config.blocks, wanted.blocks))
     out = {name: value.clone() for name, value in Live(config).state_dict().items()}
     if config.dense > old.dense or config.units > old.units or config.local > old.local:
         for name in ("out.weight", "recall.weight", "recall.bias", "touch.weight"):
             out[name].zero_()
     for name, value in out.items():
         if name not in weights:
+            if old.width and ".blocks." in name and name.split(".")[-2] in ("joined", "known"):
+                value.zero_()  # a block that only passes on what it is given
             continue
         room, given = value, weights[name]
         if name.startswith("memory."):  # three gates, one below the other
@@ -94,9 +99,6 @@ def first_weights(source: Path) -> tuple[LiveConfig, dict[str, Tensor]]:
     if source.is_dir():
         path = source / (WEIGHTS if (source / WEIGHTS).exists() else "model.onnx")
     if path.suffix != ".onnx":
-        from rtsep.training.family import FAMILY, PROFILES
-        from rtsep.training.loop import read_checkpoint
-
         checkpoint = read_checkpoint(path)
         if checkpoint["name"] not in (*PROFILES, FAMILY):
             raise UsageError(f"{path} is a checkpoint of {checkpoint['name']}, not of {', '.join(PROFILES)}")

@@ -207,3 +207,23 @@ def test_broken_session_is_raised_after_the_summary(monkeypatch: pytest.MonkeyPa
         play(session.SessionOptions(), Watching(sys.stdout), duration=None, stats=None)
     assert told == ["stop", "summary"]
     assert not Stop().wanted
+
+
+@pytest.mark.parametrize(("asked", "may_rest"), [("auto", True), ("midside", False)])
+def test_what_auto_chose_may_rest(asked: str, may_rest: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rtsep.cli import play as playing
+    from rtsep.engine import warm
+    from rtsep.engine.session import Session
+    from rtsep.engine.stepdown import SHARE
+    from rtsep.separators import profiles
+
+    sessions: list[Session] = []
+    monkeypatch.setattr(playing, "play", lambda options, *_, **__: sessions.append(Session(options)) or 0)
+    monkeypatch.setattr(profiles, "resolve", lambda *_: ("midside", "it was the fastest"))
+    monkeypatch.setattr(warm, "ensure", lambda say: None)
+    assert main.main(["--input", "test:sine", "--output", "null", "--separator", asked]) == 0
+    assert sessions[0].options.separator == "midside"
+    step_down = sessions[0]._stepdown
+    assert (step_down is not None) == may_rest
+    if step_down is not None:
+        assert not step_down.look(0.0, 0, 0) and step_down.look(1.0, 100, int(100 * SHARE) + 1)

@@ -286,6 +286,30 @@ def test_another_client_may_open_before_the_lost_one_is_closed() -> None:
             assert driver.lost == ""
 
 
+def test_a_port_that_goes_is_told_and_waited_for(server: JackServer) -> None:
+    import jack
+
+    player = jack.Client("player", servername=server.name)
+    player.outports.register("out")
+    player.activate()
+    driver = JackDriver(inputs=1, outputs=0, connect_in="player", server=server.name)
+    try:
+        with running(driver, channels=1):
+            assert driver.linked and driver.lost == ""
+            player.deactivate()
+            player.close()
+            assert wait_for(lambda: driver.lost == "the JACK port player:out has gone")
+        with pytest.raises(DeviceError, match="player"):
+            driver.open()
+        assert driver.lost == ""
+    finally:
+        driver.stop()
+    nothing = JackDriver(inputs=0, outputs=0, server=server.name, again=True)
+    with pytest.raises(DeviceError, match="no physical JACK ports"):
+        nothing.open()
+    nothing.stop()
+
+
 def test_stop_twice_is_harmless(server: JackServer) -> None:
     driver = JackDriver(server=server.name)
     driver.stop()

@@ -147,8 +147,18 @@ def test_output_is_wav_or_raw() -> None:
     data, samplerate = soundfile.read(io.BytesIO(sent("")), dtype="float32")
     np.testing.assert_array_equal(data, sound())
     assert samplerate == 44100
-    assert sent("float32") == sound().tobytes()
+    assert sent("float32") == sent("float32:44100:2") == sound().tobytes()
     np.testing.assert_allclose(np.frombuffer(sent("int16"), "<i2").reshape(-1, 2) / 32768, sound(), atol=1 / 65000)
+
+
+@pytest.mark.parametrize("text", ["int16:48000", "float32:44100:1"])
+def test_output_of_another_format_than_the_stream_is_refused(text: str) -> None:
+    reading, writing = os.pipe()
+    sink = PipeSink(text, writing)
+    with pytest.raises(UsageError, match=f"-:{text} asks for .*, the stream has 44100 Hz and 2"):
+        sink.open(44100, 2)
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_reader_that_sleeps_does_not_hold_up_the_end() -> None:

@@ -11,11 +11,12 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[tra
 pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
 from rtsep.training import proof  # noqa: E402
+from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
-from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.nets.acapella import BINS, FIELD, Acapella, AcapellaV2, Encoder, Past  # noqa: E402
 from rtsep.training.tasks import configured, find  # noqa: E402
 from rtsep.training.tasks.acapella import streaming_graph, streaming_graph_v2  # noqa: E402
+from rtsep.training.train import train  # noqa: E402
 
 NAMES = ("acapella", "acapella-v2")
 SIZES = {"acapella": ["channels=4", "frames=12"], "acapella-v2": ["channels=4", "across=5", "frames=30", "context=8"]}

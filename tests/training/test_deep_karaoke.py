@@ -13,9 +13,9 @@ pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
 from rtsep.errors import UsageError  # noqa: E402
 from rtsep.training import proof  # noqa: E402
+from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
-from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.nets.deep_karaoke import (  # noqa: E402
     BANDS,
     BINS,
@@ -27,6 +27,7 @@ from rtsep.training.nets.deep_karaoke import (  # noqa: E402
     sliding_mean,
 )
 from rtsep.training.tasks.deep_karaoke import DeepKaraokeSettings, DeepKaraokeTask, streaming_graph  # noqa: E402
+from rtsep.training.train import train  # noqa: E402
 
 SMALL = DeepKaraokeSettings(steps=4, warmup=1, hidden=7, frames=30, every=3, sources=2, rolls=1)
 TEXTS = [f"{name}={getattr(SMALL, name)}" for name in ("warmup", "hidden", "frames", "every", "sources", "rolls")]

@@ -11,10 +11,12 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[tra
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
 from rtsep.errors import UsageError  # noqa: E402
+from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.export import deviation  # noqa: E402
 from rtsep.training.folded import first_net, unfold  # noqa: E402
 from rtsep.training.graph import streaming_graph  # noqa: E402
-from rtsep.training.loop import TrainConfig, read_checkpoint, train  # noqa: E402
+from rtsep.training.koretzky import TrainConfig  # noqa: E402
+from rtsep.training.train import train  # noqa: E402
 from tests.training.test_koretzky import MAGNITUDE, REMEMBERING, SMALL, _model  # noqa: E402
 
 SHIPPED = Path(__file__).parents[2] / "models" / "koretzky" / "model.onnx"

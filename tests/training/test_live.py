@@ -16,18 +16,19 @@ from rtsep.dsp.windows import asymmetric_pair  # noqa: E402
 from rtsep.errors import UsageError  # noqa: E402
 from rtsep.training import gru, scan  # noqa: E402
 from rtsep.training.augment import WINDOW  # noqa: E402
+from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
 from rtsep.training.family import mixer_of  # noqa: E402
 from rtsep.training.live import LiveRun, LiveTraining, separate, train_live  # noqa: E402
 from rtsep.training.live_check import deviation  # noqa: E402
 from rtsep.training.live_graph import carried, streaming_graph  # noqa: E402
-from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.losses import field_mask, heard, heard_mask  # noqa: E402
 from rtsep.training.nets.bands import COUNT, BandSizes, Block  # noqa: E402
 from rtsep.training.nets.live import BINS, FEATURES, Live, LiveConfig, running_mean  # noqa: E402
 from rtsep.training.stereo import StereoMixer  # noqa: E402
 from rtsep.training.team import Team  # noqa: E402
+from rtsep.training.train import train  # noqa: E402
 from rtsep.training.weights import first_weights, grown  # noqa: E402
 
 SMALL = LiveConfig(channels=(3, 4, 4, 4), dense=9, units=5, local=3, width=0)
@@ -87,6 +88,16 @@ def test_a_path_by_bands_that_looks_ahead_begins_with_masks_that_do_not():
     assert (later.eval().infer(field)[3 + 24 :] - model.infer(field)[24:-3]).abs().mean() < 0.02
     back = grown(config, weights, model.config)[1]
     assert all(torch.equal(back[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_further_block_begins_by_passing_on_what_it_is_given():
+    model, field = _model(BANDS), _field(40)
+    config, weights = grown(BANDS, model.state_dict(), replace(BANDS, blocks=BANDS.blocks + 2))
+    assert config.blocks == BANDS.blocks + 2
+    deeper = Live(config)
+    deeper.load_state_dict(weights)
+    assert torch.equal(deeper.eval().infer(field), model.infer(field))
+    assert grown(config, weights, BANDS)[0] == config  # none is taken away
 
 
 @pytest.mark.parametrize("config", [SMALL, BANDED, BANDS])

@@ -15,9 +15,9 @@ pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 from rtsep.errors import UsageError  # noqa: E402
 from rtsep.training import mir1k  # noqa: E402
 from rtsep.training.augment import tilt  # noqa: E402
+from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.evaluate import separate, spectra  # noqa: E402
 from rtsep.training.export import TOLERANCES, export  # noqa: E402
-from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.mir1k import Mir1kMixer, dev_songs, pairs, singer_of  # noqa: E402
 from rtsep.training.narrow_graph import packed, stored, streaming_graph  # noqa: E402
 from rtsep.training.nets.drnn import Drnn, RecurrentLayer  # noqa: E402
@@ -25,6 +25,7 @@ from rtsep.training.nets.narrow import BINS, discriminative, masking, sources  #
 from rtsep.training.nets.vpnn import COLOUR_BIAS, Cvpnn, Dnn, VectorLayer, Wvpnn, colours  # noqa: E402
 from rtsep.training.proof import magnitude_deviation, noise  # noqa: E402
 from rtsep.training.tasks import TASKS, configured, find  # noqa: E402
+from rtsep.training.train import train  # noqa: E402
 
 NETS = ("drnn", "wvpnn", "cvpnn", "dnn")
 SMALL = ("units=6", "frames=12", "sequences=2")

@@ -10,10 +10,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
 
 from rtsep.errors import UsageError  # noqa: E402
+from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.live import LiveTraining, train_live  # noqa: E402
-from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.muon import Muon  # noqa: E402
 from rtsep.training.nets.live import LiveConfig  # noqa: E402
+from rtsep.training.train import train  # noqa: E402
 
 SMALL = LiveConfig(channels=(3, 4, 4, 4), dense=9, units=5, local=3, width=0)
 SHORT = LiveTraining(steps=3, frames=20, sources=2)

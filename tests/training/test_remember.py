@@ -11,14 +11,15 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[tra
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
 from rtsep.errors import UsageError  # noqa: E402
+from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
 from rtsep.training.folded import first_net  # noqa: E402
 from rtsep.training.graph import streaming_graph  # noqa: E402
 from rtsep.training.long import LongMixer  # noqa: E402
-from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.nets.detector import BANDS  # noqa: E402
 from rtsep.training.remember import Lesson, MemoryConfig, components, give_memory, train_detector  # noqa: E402
+from rtsep.training.train import train  # noqa: E402
 from tests.training.test_koretzky import SMALL, _model  # noqa: E402
 
 CONFIG = MemoryConfig(steps=4, batches=2, frames=30, sources=2, rolls=2, sequences=3, units=6, look=4)

@@ -17,16 +17,17 @@ from benchmarks import stems  # noqa: E402
 from rtsep.engine.offline import split, split_stems  # noqa: E402
 from rtsep.errors import UsageError  # noqa: E402
 from rtsep.separators.onnx import OnnxSeparator  # noqa: E402
+from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.data import is_dev, is_validation, load  # noqa: E402
 from rtsep.training.export import deviation, export  # noqa: E402
 from rtsep.training.folded import first_net, unfold  # noqa: E402
 from rtsep.training.graph import streaming_graph  # noqa: E402
-from rtsep.training.loop import read_checkpoint, train  # noqa: E402
 from rtsep.training.nets.koretzky import BINS, Koretzky  # noqa: E402
 from rtsep.training.proof import Stepper  # noqa: E402
 from rtsep.training.stems import mean_gains, mixtures, stems_loss  # noqa: E402
 from rtsep.training.stems_graph import WANTED, rounded  # noqa: E402
 from rtsep.training.stems_mixer import StemMixer, drum_loops, stem_songs  # noqa: E402
+from rtsep.training.train import train  # noqa: E402
 from tests.training.conftest import RATE, write_corpus  # noqa: E402
 from tests.training.test_koretzky import REMEMBERING, SMALL, _model  # noqa: E402
 

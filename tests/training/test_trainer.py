@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[tra
 pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
 from rtsep.errors import UsageError  # noqa: E402
-from rtsep.training import loop  # noqa: E402
+from rtsep.training import checkpoints  # noqa: E402
 from rtsep.training.optimizers import OPTIMIZERS  # noqa: E402
 from rtsep.training.tasks import configured  # noqa: E402
 from rtsep.training.trainer import Run, Settings, Task, train_task  # noqa: E402
@@ -57,13 +57,13 @@ class Broken(Toy):
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
-    monkeypatch.setattr(loop, "NETS", (*loop.NETS, "toy"))
+    monkeypatch.setattr(checkpoints, "NETS", (*checkpoints.NETS, "toy"))
 
 
 def _train(runs: Path, settings: Settings | None = None, kind: type[Task] = Toy, **more: object) -> dict:
     runs.mkdir(exist_ok=True)
     options: dict = {"data": runs, "cache": runs, "device": CPU, "quiet": True, "note_every": 2} | more
-    return loop.read_checkpoint(train_task(kind, settings or ToySettings(lr=1e-2), runs=runs, **options))
+    return checkpoints.read_checkpoint(train_task(kind, settings or ToySettings(lr=1e-2), runs=runs, **options))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -107,7 +107,7 @@ def test_the_clock_stops_it(tmp_path: Path):
 def test_a_loss_that_is_no_number_leaves_the_weights_alone(tmp_path: Path):
     with pytest.raises(UsageError, match="the loss is nan at step 0"):
         _train(tmp_path, kind=Broken)
-    saved = loop.read_checkpoint(tmp_path / "last.pt")
+    saved = checkpoints.read_checkpoint(tmp_path / "last.pt")
     assert all(value.isfinite().all() for value in saved["model"].values())
 
 

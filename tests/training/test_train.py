@@ -16,10 +16,12 @@ pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 from rtsep.engine.offline import split  # noqa: E402
 from rtsep.errors import UsageError  # noqa: E402
 from rtsep.separators.onnx import OnnxSeparator  # noqa: E402
+from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.evaluate import separate  # noqa: E402
 from rtsep.training.export import export, restore  # noqa: E402
-from rtsep.training.loop import TrainConfig, read_checkpoint, train  # noqa: E402
+from rtsep.training.koretzky import TrainConfig  # noqa: E402
 from rtsep.training.nets.koretzky import BINS, NetConfig  # noqa: E402
+from rtsep.training.train import train  # noqa: E402
 
 SIZES = NetConfig(channels=(2, 2, 2, 2), dense=8, vad_channels=(2, 2, 2, 2), vad_dense=4)
 CONFIG = TrainConfig(frames=20, sources=2, rolls=2)
