@@ -435,6 +435,9 @@ class Session:
         while not self._stopping.wait(_RETRY_S):
             try:
                 self._open()
+                if self._stopped:  # nobody has waited so long for the device
+                    self._close()
+                    return
                 self._go_on_recording()
                 self._play()
             except DeviceError as error:

@@ -143,6 +143,29 @@ def test_an_error_of_our_own_ends_the_session_in_good_order(
     assert (folder / "mixture.wav").exists()
 
 
+def test_a_device_that_opens_after_the_end_stays_silent(
+    flaky: type[Flaky], song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, opened = session.open_route, []
+
+    def late(*arguments: object) -> object:
+        time.sleep(1.0)
+        opened.append(whole(*arguments))  # type: ignore[arg-type]
+        return opened[0]
+
+    monkeypatch.setattr(session, "_PATIENCE_S", 0.1)
+    with Session(options(song)) as playing:
+        until(lambda: playing.snapshot().position_s > 0.3)
+        monkeypatch.setattr(session, "open_route", late)
+        flaky.pulled = True
+        until(lambda: playing.snapshot().state.startswith("reconnecting"))
+        time.sleep(0.4)  # it is about to open
+    until(lambda: opened)
+    playing._supervisor.join(10.0)
+    assert not playing.running and playing._stream is None
+    assert playing.snapshot().reconnections == 0
+
+
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_source_goes_on_at_another_rate(song: Path, channels: int) -> None:
     source = FileSource(song)
