@@ -29,9 +29,9 @@ from rtsep.errors import UsageError
 from rtsep.evaluation.plots import pyplot
 from rtsep.training.checkpoints import read_checkpoint
 from rtsep.training.evaluate import score
-from rtsep.training.export import restore
 from rtsep.training.folded import unfold
 from rtsep.training.koretzky import TrainConfig
+from rtsep.training.koretzky_export import restore
 from rtsep.training.nets.koretzky import Koretzky
 from rtsep.training.songs import Song, songs
 from rtsep.training.train import TARGETS, train

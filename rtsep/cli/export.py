@@ -18,6 +18,7 @@ def export(
     check: Annotated[bool, Parameter(negative="--no-check")] = True,
     storage: Literal["float32", "float16", "int8"] = "float32",
     part: str | None = None,
+    detector: Path | None = None,
     overwrite: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     vad_bias: float = 0.0,
     mask_scale: float = 1.0,
@@ -32,11 +33,12 @@ def export(
       rtsep --model models/koretzky --input song.flac --output speakers
       rtsep export runs/a/last.pt runs/b/last.pt -o models/mine
       rtsep export runs/family/last.pt --part monitor -o models/monitor --overwrite
+      rtsep export models/koretzky --detector models/live -o models/mine
 
     Parameters
     ----------
     checkpoint
-        A file of `rtsep train`.
+        A file of `rtsep train`; to give koretzky another detector, its model folder is enough.
     further
         More of them, of trainings that began with the same weights: the mean of all is exported.
     output
@@ -47,7 +49,10 @@ def export(
         float16 halves the file at the same speed (not koretzky's). int8 is smaller still, of drnn, wvpnn, cvpnn and
         dnn; of the live family it takes dense layers of 65536 weights and more, of which the usual nets have none.
     part
-        Of a training of `family`, which holds several nets: live, monitor, karaoke, live-small or monitor-small.
+        Of a training of `family`, which holds several nets: live, monitor, karaoke, live-small, monitor-small or
+        detector.
+    detector
+        A net of the live family, folder or checkpoint, that is koretzky's voice detector from now on.
     overwrite
         Replace a model that is already there.
     vad_bias
@@ -72,6 +77,7 @@ def export(
             mask_shift=mask_shift,
             further=further,
             part=part,
+            detector=detector,
         )
     print(f"{folder}: write the data, licence, scores and cost into CARD.md before you pass it on")
     return 0

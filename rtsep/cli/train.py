@@ -43,7 +43,7 @@ def train(
     split: Literal["train", "all_train"] = "train",
     seed: int = 0,
     init: Path | None = None,
-    part: Literal["all", "detector", "stems"] = "all",
+    part: Literal["all", "stems"] = "all",
     device: Device = "auto",
     threads: int = 1,
     preview: Path | None = None,
@@ -59,7 +59,6 @@ def train(
       rtsep train koretzky --data sounds --minutes 60         stops after an hour
       rtsep train koretzky --data sounds --resume
       rtsep train koretzky --data sounds --target binary --runs runs/binary
-      rtsep train koretzky --data sounds --init models/koretzky --part detector --steps 300
       rtsep train koretzky --data sounds --init models/koretzky --part stems
       rtsep train live --data sounds --init models/live       goes on from the shipped net
       rtsep train karaoke --data sounds --init models/live    another profile from it
@@ -68,6 +67,7 @@ def train(
     ----------
     net
         Which net: koretzky; live, monitor, karaoke, or family for all three at once;
+        detector, a net of that family for koretzky (rtsep export --detector);
         or a net of the shared loop (docs/training.md).
     data
         Folder of the sound: vocals/, accompaniment/ and paired/ (docs/training.md).
@@ -86,7 +86,7 @@ def train(
         Hops that the net may look ahead: koretzky 0 to 24, karaoke and family 1 to 6 (6 if not given), drnn, wvpnn
         and dnn 0 or 1, deep-karaoke 0 to 19 (19), nmf 0 to 19 (4).
     lr
-        Highest learning rate; if not given 0.003 for koretzky, 0.004 for its detector, 0.01 for the live family
+        Highest learning rate; if not given 0.003 for koretzky, 0.01 for the live family
         (0.003 with --init), and what each other net has.
     optimizer
         Of a net of the shared loop: any (but nmf has none); of the live family: muon (if not given), which learns
@@ -102,7 +102,6 @@ def train(
         Checkpoint or model folder to take the first weights from; in the live family of any profile. Of a net of the
         shared loop a checkpoint.
     part
-        detector: only the memory of koretzky's voice detector, 300 steps if not given.
         stems: only what divides koretzky's accompaniment; needs stems/ in the data.
     device
         auto takes CUDA if it is there.

@@ -8,8 +8,8 @@ import numpy as np
 from onnx import helper
 
 from rtsep.training.graph import Carried
-from rtsep.training.nets.bands import BANDS, COUNT, MARGIN, TOLD, Bands, edges
-from rtsep.training.nets.koretzky import BINS
+from rtsep.training.nets.bands import BANDS, COUNT, DOUBT, MARGIN, TOLD, Bands, edges
+from rtsep.training.nets.spectrum import BINS
 
 if TYPE_CHECKING:
     from rtsep.training.live_graph import Builder
@@ -27,8 +27,32 @@ def drawn(b: Builder, net: Bands, newest: str, logits: str | None) -> str:
     x = g.add("Add", [_encoded(b, net, newest, logits), b.weight("bands.place")], "places")
     for i in range(net.sizes.blocks):
         x = _block(b, net, i, x)
-    more = _drawn(b, net, _norm(b, "bands.norm", x))
+    x = _norm(b, "bands.norm", x)
+    more = _drawn(b, net, x)
+    if net.voice is not None:
+        more = g.add("Sub", [more, _closing(b, _voice(b, x))], "closed")
     return more if logits is None else g.add("Add", [logits, more], "corrected_by_band")
+
+
+def _silu(b: Builder, x: str) -> str:
+    """``x * sigmoid(x)``."""
+    return b.graph.add("Mul", [x, b.graph.add("Sigmoid", [x], f"{x}_open")], f"{x}_silu")
+
+
+def _voice(b: Builder, x: str) -> str:
+    """`nets.bands.Voice` of the bands (K, W): its logit (1, 1); the probability is the output ``vad``."""
+    told = b.reshape(b.linear("bands.voice.each", x), "told_by_bands", 1, -1)
+    heard = b.linear("bands.voice.all", _silu(b, told))
+    logit = b.linear("bands.voice.out", _silu(b, heard))
+    b.graph.add("Sigmoid", [logit], "vad")
+    return logit
+
+
+def _closing(b: Builder, voice: str) -> str:
+    """`nets.bands.Voice.closed`: what comes off the masks' logits, (1, 1)."""
+    g = b.graph
+    none = g.add("Sub", [g.number(-DOUBT), voice], "no_voice")
+    return g.add("Mul", [g.add("Softplus", [none], "no_voice_sure"), b.weight("bands.voice.closing")], "closing")
 
 
 def _encoded(b: Builder, net: Bands, newest: str, logits: str | None) -> str:

@@ -10,7 +10,7 @@ import torch
 from rtsep.errors import UsageError
 from rtsep.training.tasks import TASKS
 
-NETS = ("koretzky", "live", "monitor", "karaoke", "family", *TASKS)
+NETS = ("koretzky", "live", "monitor", "karaoke", "family", "detector", *TASKS)
 """All that can be trained."""
 
 

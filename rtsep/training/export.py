@@ -5,33 +5,27 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from rtsep.errors import ModelError, UsageError
 from rtsep.separators.manifest import State
 from rtsep.training import family, live_check, live_graph, proof, weights
-from rtsep.training.augment import HOP, WINDOW
+from rtsep.training.augment import WINDOW
 from rtsep.training.checkpoints import read_checkpoint
 from rtsep.training.family import FAMILY, MEMBERS
-from rtsep.training.graph import OPSET, Carried, states, streaming_graph
+from rtsep.training.graph import OPSET, states
+from rtsep.training.koretzky_export import koretzky, of_folder, with_detector
+from rtsep.training.made import Made
 from rtsep.training.nets import live
-from rtsep.training.nets.koretzky import BINS, CONTEXT, Koretzky, NetConfig
-from rtsep.training.proof import Stepper
-from rtsep.training.stems_graph import WANTED, rounded
+from rtsep.training.nets.spectrum import CONTEXT
 from rtsep.training.tasks import TASKS, find
 
 # Of the masks against torch, and of the whole stream against torch's offline form, in dB under it.
 TOLERANCES = {"float32": (1e-4, -80.0), "float16": (1e-4, -80.0), "int8": (1e-1, -40.0)}
 LICENSE = "see CARD.md"
-#: Probability of voice from which koretzky's gate opens. The detector says "voice" from 0.5 on; a voice that is cut off
-#: is worse than music that is let through, so the gate waits until it is sure (chosen on dev songs).
-GATE_FROM = 0.2
-
 _MANIFEST = """\
 format = 1
 name = "{name}"
@@ -85,114 +79,6 @@ Nobody has written down the data, its licences and the scores of this model yet.
 """
 
 
-def restore(checkpoint: dict[str, Any]) -> Koretzky:
-    """The net of a checkpoint with the running mean of its weights, ready to infer."""
-    model = Koretzky(NetConfig.from_dict(checkpoint["net"]))
-    model.load_state_dict(checkpoint["mean"])
-    return model.eval()
-
-
-def deviation(model: Koretzky, onnx_bytes: bytes, carried: Carried, frames: int = 120, seed: int = 0) -> float:
-    """Largest difference of mask, shares or voice probability: ONNX Runtime, frame by frame, and torch, in one pass.
-
-    The test sound is noise at changing level with digital silence at the start and in the middle.
-    """
-    import onnxruntime
-
-    rng = np.random.default_rng(seed)
-    loud = 10 ** rng.uniform(-3, 2, (frames, 1))
-    magnitude = (np.abs(rng.standard_normal((frames, BINS))) * loud).astype(np.float32)
-    magnitude[:3] = 0
-    magnitude[frames // 2 : frames // 2 + 10] = 0
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
-    step = Stepper(session, "magnitude", ("mask", "vad"), carried, {} if model.stems is None else {WANTED: [1.0]})
-    mask, vad = (x.numpy() for x in model.infer(torch.from_numpy(magnitude)))
-    mask = mask[:, None]
-    if model.stems is not None:
-        mask = np.concatenate([mask, model.infer_shares(torch.from_numpy(magnitude)).numpy()], axis=1)
-    worst = 0.0
-    for t in range(frames):
-        got_mask, got_vad = step(magnitude[t : t + 1])
-        worst = max(worst, float(np.abs(got_mask - mask[t]).max()), float(np.abs(got_vad[0] - vad[t]).max()))
-    return worst
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What the folder of a net needs beside its name.
-
-    Parameters
-    ----------
-    data : bytes
-        The streaming ONNX file: an input, a mask, and the state.
-    state : int or list of State
-        Size of the one state (1, `state`), which begins at zero; or all states.
-    deviation : callable
-        Largest difference of the masks between ONNX Runtime, frame by frame, and torch, all at once.
-    summary : str
-        One line.
-    hop, kind, bins, input : int, str, int, str
-        Of the manifest's tables transform, features and tensors.
-    more : str
-        Further lines of [tensors], each with its end.
-    lookahead : int
-        Hops.
-    chain : callable, optional
-        Of a model folder: energy of the difference between the host's stream and torch offline, dB under the latter.
-    notes : list of str
-        What the export says of the net.
-    parameters : dict of str to float
-        Values that the separator's parameters start with.
-    """
-
-    data: bytes
-    state: int | list[State]
-    deviation: Callable[[], float]
-    summary: str
-    hop: int
-    kind: str
-    bins: int
-    input: str
-    more: str
-    lookahead: int
-    chain: Callable[[Path], float] | None = None
-    notes: list[str] = field(default_factory=list)
-    parameters: dict[str, float] = field(default_factory=lambda: {"binary": 0.0, "threshold": 0.5})
-
-
-def _koretzky(values: dict[str, Any], vad_bias: float = 0.0) -> Made:
-    model = restore(values)
-    with torch.no_grad():
-        model.vad_net.out.bias += vad_bias
-        if model.detector is not None:
-            model.detector.out.bias += vad_bias
-    if model.stems is not None:
-        model.stems = rounded(model.stems)
-    proto, carried = streaming_graph(model)
-    data = proto.SerializeToString()
-    what = {"binary": "draws a binary vocal mask", "magnitude": "estimates the magnitude of the voice"}
-    what_for = what.get(values["config"]["target"], "draws the vocal mask")
-    ahead = f" {values['config']['lookahead']} hops ago" if values["config"]["lookahead"] else ""
-    memory = " that remembers" if model.detector is not None else ""
-    stems = ", tells stems of the accompaniment apart" if model.stems is not None else ""
-    summary = f"CNN over 25 frames (0.3 s) that {what_for}{ahead}{stems}, with a voice detector{memory}"
-    return Made(
-        data,
-        states(carried, CONTEXT),
-        lambda: deviation(model, data, carried),
-        summary,
-        HOP,
-        "mid_magnitude",
-        BINS,
-        "magnitude",
-        'vad = "vad"\n' + (f'stems = ["drums", "bass"]\nstems_wanted = "{WANTED}"\n' if stems else ""),
-        values["config"]["lookahead"],
-        parameters={"binary": 0.0, "threshold": 0.5, "vad_threshold": GATE_FROM},
-    )
-
-
 def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> Made:
     from rtsep.training.quantize import quantized  # which needs the whole of ONNX Runtime's tools
 
@@ -219,10 +105,11 @@ def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> 
         "stereo_field",
         live.BINS,
         "field",
-        f'mask_kind = "mid_side"\nturns = {config.apart}\n',
+        ('vad = "vad"\n' if model.detects else "") + f'mask_kind = "mid_side"\nturns = {config.apart}\n',
         config.lookahead,
         lambda folder: live_check.chain_deviation_db(stored, folder),
         notes,
+        {"binary": 0.0, "threshold": 0.5} | ({"vad_gate": 0.0} if model.detects else {}),
     )
 
 
@@ -287,6 +174,7 @@ def export(
     mask_shift: float = 0.0,
     further: Sequence[Path] = (),
     part: str | None = None,
+    detector: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write the model folder of a checkpoint and return it.
@@ -294,7 +182,7 @@ def export(
     Parameters
     ----------
     checkpoint : Path
-        A file of `rtsep train`.
+        A file of `rtsep train`; or a model folder of koretzky, to give it another `detector`.
     output : Path
         Folder to write: model.onnx, manifest.toml, and a plain CARD.md where there is none yet.
     check : bool
@@ -314,6 +202,8 @@ def export(
         Checkpoints of other trainings that began alike: `together`.
     part : str, optional
         Of a training of the family: which of its members (`rtsep.training.family`).
+    detector : Path, optional
+        A net of the live family, folder or checkpoint, that is koretzky's voice detector from now on.
     say : callable
         Told what the checks found.
 
@@ -326,7 +216,10 @@ def export(
     """
     if storage not in TOLERANCES:
         raise UsageError(f"storage {storage!r}: expected {' or '.join(TOLERANCES)}")
-    values = together(checkpoint, further)
+    folder = checkpoint.is_dir() and detector is not None
+    values = of_folder(checkpoint) if folder else together(checkpoint, further)
+    if detector is not None:
+        values = with_detector(values, detector)
     trained, values = values["name"], member(values, part)
     model_file, manifest = output / "model.onnx", output / "manifest.toml"
     if (model_file.exists() or manifest.exists()) and not overwrite:
@@ -343,7 +236,7 @@ def export(
     if name in TASKS:
         made = find(name).made(values, storage)
     else:
-        made = _koretzky(values, vad_bias) if name == "koretzky" else _live(values, storage, (mask_scale, mask_shift))
+        made = koretzky(values, vad_bias) if name == "koretzky" else _live(values, storage, (mask_scale, mask_shift))
     data = made.data
     text = _MANIFEST.format(
         name=name,
@@ -367,7 +260,12 @@ def export(
         fresh.write_bytes(content)
         fresh.replace(path)
     card = output / "CARD.md"
-    if not card.exists():
+    if not card.exists() and folder:
+        card.write_text(
+            f"{(checkpoint / 'CARD.md').read_text()}\nIts voice detector is now that of another net, by `rtsep export "
+            "--detector`; nobody has scored it yet.\n"
+        )
+    elif not card.exists():
         card.write_text(
             _CARD.format(
                 name=name,

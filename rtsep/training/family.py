@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rtsep.training.data import Corpus
-from rtsep.training.nets.koretzky import CONTEXT
 from rtsep.training.nets.live import GRID, LiveConfig
+from rtsep.training.nets.spectrum import CONTEXT
 from rtsep.training.stereo import StereoBatch, StereoMixer
 
 if TYPE_CHECKING:
@@ -28,9 +28,16 @@ PROFILES = {
     "karaoke": LiveConfig(hop=512, lookahead=6, blocks=5),
 }
 """The net of each profile; karaoke: 93 ms in all at 44.1 kHz. The longer the hop, the more blocks it has time for."""
-MEMBERS = PROFILES | {"live-small": LiveConfig(blocks=2), "monitor-small": LiveConfig(hop=128, blocks=2)}
-"""All nets that a training of the family makes; the small ones are for machines that are too slow for the others."""
-TURNS = ("live", "karaoke", "monitor-small", "karaoke", "live", "karaoke", "monitor", "karaoke")
+DETECTOR = "detector"
+MEMBERS = PROFILES | {
+    "live-small": LiveConfig(blocks=2),
+    "monitor-small": LiveConfig(hop=128, blocks=2),
+    DETECTOR: LiveConfig(hop=512, blocks=2),
+}
+"""All nets that a training of the family makes; the small ones are for machines that are too slow for the others, the
+detector tells koretzky whether anybody sings."""
+_LIVE = ("live", "karaoke", "monitor-small", "karaoke", "live", "karaoke", "monitor", "karaoke")
+TURNS = (*_LIVE, *_LIVE[:6], DETECTOR, "karaoke")
 """Whose turn it is, from batch to batch; a net that hears what lies ahead has the most to learn."""
 
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from rtsep.errors import UsageError
 from rtsep.training.checkpoints import read_checkpoint
+from rtsep.training.detector_graph import PREFIX, blocks_of
 from rtsep.training.graph import SHARE
-from rtsep.training.nets.detector import Detector
 from rtsep.training.nets.koretzky import FrameNet, Koretzky, NetConfig
+from rtsep.training.nets.live import Live
 from rtsep.training.stems_graph import fill
 
 Constants = dict[str, NDArray[np.float32]]
@@ -48,15 +49,13 @@ def _fill(net: FrameNet, found: Constants, prefix: str) -> None:
         put(net.norms[i].bias, f"{pool}_scaled_offset")
 
 
-def _fill_detector(detector: Detector, found: Constants) -> None:
-    names = {"look": "look_matrix", "shift": "seen_shift", "scale": "seen_scale"}
-    names |= {f"out.{part}": f"memory_logits_{part}" for part in ("weight", "bias")}
-    names |= {f"gru.{part}_{side}h_l0": f"memory_{side}_{part}" for side in "ih" for part in ("weight", "bias")}
-    for key, target in detector.state_dict().items():
-        value = torch.from_numpy(found[names[key]].copy())
-        target.copy_(
-            (value.t() if key.startswith(("out.", "gru.")) and target.ndim == 2 else value).reshape(target.shape)
-        )
+def _fill_detector(net: Live, found: Constants) -> None:
+    """The detector's weights; what it would draw masks with is not in the file, and zero here."""
+    state = net.state_dict()
+    for name, value in state.items():
+        given = found.get(PREFIX + name)
+        if name != "tilt":
+            value.copy_(torch.zeros(()) if given is None else torch.from_numpy(given.astype(np.float32)))
 
 
 @torch.no_grad()
@@ -81,22 +80,21 @@ def unfold(source: Path) -> Koretzky:
         graph = onnx.load(str(path)).graph
         found = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
         sizes = _sizes(found, "mask")
-        vad_channels, vad_dense = _sizes(found, "vad")
         output = "magnitude" if any(node.name == SHARE for node in graph.node) else "mask"
-        config = NetConfig(*sizes, vad_channels, vad_dense, output=output)
-        if "look_matrix" in found:
-            units, look = len(found["memory_h_weight"]), found["look_matrix"].shape[1]
-            share = float(found["memory_share"].item())
-            config = replace(config, vad_memory=units, vad_look=look, vad_share=share)
+        config = NetConfig(*sizes, vad_blocks=blocks_of(found), output=output)
+        if not config.vad_blocks:
+            vad_channels, vad_dense = _sizes(found, "vad")
+            config = replace(config, vad_channels=vad_channels, vad_dense=vad_dense)
         if "stems_near_weight" in found:
             channels, frames = found["stems_near_weight"].shape[:2]
             dense = len(found["stems_dense_bias"])
             config = replace(config, stem_frames=frames, stem_channels=channels, stem_dense=dense)
         model = Koretzky(config)
         _fill(model.mask_net, found, "mask")
-        _fill(model.vad_net, found, "vad")
-        if model.detector is not None:
-            _fill_detector(model.detector, found)
+        if model.vad_net is not None:
+            _fill(model.vad_net, found, "vad")
+        if model.vad_bands is not None:
+            _fill_detector(model.vad_bands, found)
         if model.stems is not None:
             fill(model.stems, found)
     except Exception as error:  # whatever the parser meets in a foreign file

@@ -18,22 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
 from rtsep.separators.manifest import State
-from rtsep.training.nets.detector import FLOOR, Detector
-from rtsep.training.nets.koretzky import (
-    BINS,
-    FEATURE_MEAN,
-    FEATURE_SCALE,
-    LEAK,
-    LEAST,
-    SILENCE,
-    VOICE_DOUBT,
-    VOICE_FLOOR,
-    VOICE_FORGET,
-    VOICE_RANGE,
-    FrameNet,
-    Koretzky,
-    tilt,
-)
+from rtsep.training.nets.koretzky import LEAST, VOICE_DOUBT, VOICE_FLOOR, VOICE_FORGET, VOICE_RANGE, FrameNet, Koretzky
+from rtsep.training.nets.spectrum import BINS, FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE, tilt
 
 OPSET = 17
 #: Node that makes a mask of a magnitude of the vocals.
@@ -191,46 +177,12 @@ def linear(graph: Graph, x: str, weight: torch.Tensor, bias: torch.Tensor, name:
     return graph.add("Gemm", [x, graph.constant(name + "_weight", w), graph.constant(name + "_bias", b)], name)
 
 
-def _opinion(graph: Graph, model: Koretzky, hidden: str) -> str:
+def _opinion(graph: Graph, net: FrameNet, decay: float, hidden: str) -> str:
     """The running mean of the logit of the detector's CNN."""
-    decay = model.config.vad_smooth
-    logit = linear(graph, hidden, model.vad_net.out.weight, model.vad_net.out.bias, "vad_logits")
+    logit = linear(graph, hidden, net.out.weight, net.out.bias, "vad_logits")
     past = graph.add("Mul", ["opinion", graph.number(decay)], "opinion_past")
     share = graph.add("Mul", [logit, graph.number(1 - decay)], "opinion_share")
     return graph.add("Add", [past, share], "opinion_next")
-
-
-def _heard(graph: Graph, net: Detector, of_vad: str, of_mask: str, relative: str, mask: str) -> str:
-    """The detector's memory: its logit of (1, dense) of both nets, magnitudes over the level (1, 513) and the mask."""
-    bands = graph.constant("bands", net.bands.numpy())
-    energies = []
-    for x, name in ((relative, "mixture"), (graph.add("Mul", [relative, mask], "kept"), "voice")):
-        power = graph.add("MatMul", [graph.add("Mul", [x, x], name + "_power"), bands], name + "_bands")
-        energies.append(graph.add("Log", [graph.add("Add", [power, graph.number(FLOOR)], name + "_floored")], name))
-    look = graph.add("MatMul", [of_mask, graph.constant("look_matrix", net.look.numpy())], "look")
-    x = graph.add("Concat", [of_vad, *energies, look], "seen", axis=1)
-    x = graph.add("Sub", [x, graph.constant("seen_shift", net.shift.numpy()[None])], "seen_centred")
-    x = graph.add("Div", [x, graph.constant("seen_scale", net.scale.numpy()[None])], "seen_scaled")
-    units = net.gru.hidden_size
-    parts = []
-    for side, value in (("i", x), ("h", "memory")):
-        weight, bias = getattr(net.gru, f"weight_{side}h_l0"), getattr(net.gru, f"bias_{side}h_l0")
-        parts.append([f"memory_{side}_rz", f"memory_{side}_n"])
-        product = linear(graph, value, weight, bias, f"memory_{side}")
-        sizes = graph.shape(2 * units, units)
-        graph.nodes.append(helper.make_node("Split", [product, sizes], parts[-1], name=f"memory_{side}_split", axis=1))
-    (i_rz, i_n), (h_rz, h_n) = parts
-    gates = graph.add("Sigmoid", [graph.add("Add", [i_rz, h_rz], "memory_rz")], "memory_gates")
-    halves = graph.shape(units, units)
-    graph.nodes.append(
-        helper.make_node("Split", [gates, halves], ["memory_r", "memory_z"], name="memory_split", axis=1)
-    )
-    new = graph.add(
-        "Tanh", [graph.add("Add", [i_n, graph.add("Mul", ["memory_r", h_n], "memory_rn")], "memory_in")], "memory_new"
-    )
-    change = graph.add("Sub", ["memory", new], "memory_change")
-    graph.add("Add", [new, graph.add("Mul", ["memory_z", change], "memory_stay")], "memory_next")
-    return linear(graph, "memory_next", net.out.weight, net.out.bias, "memory_logits")
 
 
 def _doubt(graph: Graph, magnitude: str, mask: str) -> str:
@@ -252,23 +204,27 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, Carried]:
 
     With a head for stems the mask has two more rows: the shares of drums and bass in what the voice leaves.
     """
-    from rtsep.training import stems_graph
+    from rtsep.training import detector_graph, stems_graph
 
     config = model.config
     graph = Graph()
     recent = Memory("recent", np.full((1, 2, BINS), SILENCE, np.float32))
-    of_mask, of_vad = memories(model.mask_net, "mask"), memories(model.vad_net, "vad")
+    of_mask = memories(model.mask_net, "mask")
+    of_vad = memories(model.vad_net, "vad") if model.vad_net is not None else []
     frames = [recent, *of_mask, *of_vad]
     if model.stems is not None:
         frames.append(stems_graph.memory(model.stems))
-    small = {"level": [0.0, 0.0], "opinion": [model.silence_logit()], "loudest": [float(np.log(VOICE_FLOOR))]}
-    if model.detector is not None:
-        small["memory"] = model.detector.settled(model.silent()).tolist()
+    small = {"level": [0.0, 0.0]}
+    if model.vad_net is not None:
+        small |= {"opinion": [model.silence_logit()], "loudest": [float(np.log(VOICE_FLOOR))]}
     settled = np.concatenate(list(small.values()))[None].astype(np.float32)
     silence = graph.constant("silence", settled)
     state = graph.add("Add", ["state", silence], "state_full")
-    sizes = graph.shape(*(len(values) for values in small.values()))
-    graph.nodes.append(helper.make_node("Split", [state, sizes], list(small), name="split", axis=1))
+    if len(small) > 1:
+        sizes = graph.shape(*(len(values) for values in small.values()))
+        graph.nodes.append(helper.make_node("Split", [state, sizes], list(small), name="split", axis=1))
+    else:
+        graph.add("Identity", [state], "level")
     # A damaged frame must not stay in the state: NaN counts as silence, infinity as very loud.
     clean = graph.add("Where", [graph.add("IsNaN", ["magnitude"], "is_nan"), graph.number(0.0), "magnitude"], "clean")
     bounded = graph.add("Min", [clean, graph.number(1e6)], "bounded")
@@ -303,18 +259,17 @@ def streaming_graph(model: Koretzky) -> tuple[onnx.ModelProto, Carried]:
     if model.stems is not None:
         shares = stems_graph.add_head(graph, model.stems, feature, hidden, frames[-1])
         graph.add("Concat", [voice, shares], "mask", axis=0)
-    own = _frame_net(graph, model.vad_net, "vad", of_vad, three)
-    logit = _opinion(graph, model, own)
-    if model.detector is not None:
-        heard = _heard(graph, model.detector, own, hidden, relative, voice)
-        more = graph.add("Sub", [heard, logit], "memory_adds")
-        share = graph.constant("memory_share", np.array([[config.vad_share]], np.float32))
-        logit = graph.add("Add", [logit, graph.add("Mul", [more, share], "memory_part")], "vad_logit")
-    graph.add("Sigmoid", [graph.add("Add", [logit, _doubt(graph, bounded, voice)], "vad_sure")], "vad")
+    heard: Carried = {}
+    if model.vad_bands is not None:
+        heard = detector_graph.add_detector(graph, model.vad_bands)
+    elif model.vad_net is not None:
+        own = _frame_net(graph, model.vad_net, "vad", of_vad, three)
+        logit = _opinion(graph, model.vad_net, config.vad_smooth, own)
+        graph.add("Sigmoid", [graph.add("Add", [logit, _doubt(graph, bounded, voice)], "vad_sure")], "vad")
     after = graph.add("Concat", [name + "_next" for name in small], "state_after", axis=1)
     graph.add("Sub", [after, silence], "state_out")
     carried = {"state": ("state_out", np.zeros_like(settled))}
-    carried |= {m.name: (m.name + "_next", m.silence[None]) for m in frames}
+    carried |= {m.name: (m.name + "_next", m.silence[None]) for m in frames} | heard
 
     def value(name: str, *shape: int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

@@ -23,7 +23,8 @@ from rtsep.training.data import CACHE_RATE, load
 from rtsep.training.evaluate import BINS, resynthesize, score, spectra, summarize, widen
 from rtsep.training.folded import first_net
 from rtsep.training.journal import Journal
-from rtsep.training.nets.koretzky import CONTEXT, Koretzky, NetConfig
+from rtsep.training.nets.koretzky import Koretzky, NetConfig
+from rtsep.training.nets.spectrum import CONTEXT
 from rtsep.training.optimizers import make_optimizer
 from rtsep.training.precision import mixed
 from rtsep.training.schedule import follow, noted, rate
@@ -256,14 +257,16 @@ def _resumed(last: Path, device: torch.device) -> Run:
 def _begun(config: TrainConfig, sizes: NetConfig | None, init: Path | None, device: torch.device) -> Run:
     """A run as it begins: with random weights, or with those of `init`.
 
-    Of these without the detector's memory and the stems, which know another trunk: they are trained afterwards.
+    Of these without the stems, which know another trunk and are trained afterwards, and without a detector that is a
+    net of the live family: it gets a CNN again.
     """
     output = "magnitude" if config.target == "magnitude" else "mask"
     if init is None:
         return Run(replace(sizes or NetConfig(), output=output), config, device)
     begin, folded = first_net(init)
-    net = replace(begin.config, vad_memory=0, stem_frames=0, output=output)
-    run = Run(net, replace(config, fixed_norms=folded), device)
+    net = replace(begin.config, vad_blocks=0, stem_frames=0, output=output)
+    config = replace(config, fixed_norms=folded, vad_fresh=config.vad_fresh or begin.vad_net is None)
+    run = Run(net, config, device)
     weights = begin.state_dict()
     if config.fresh_out or begin.config.output != output:
         weights = {k: v for k, v in weights.items() if not k.startswith("mask_net.out.")}

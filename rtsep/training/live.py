@@ -23,11 +23,11 @@ from rtsep.training import losses
 from rtsep.training.checkpoints import read_checkpoint, write_checkpoint
 from rtsep.training.data import Corpus, load
 from rtsep.training.evaluate import WINDOW, resynthesize, spectra
-from rtsep.training.family import FAMILY, PROFILES, Turns, members, mixer_of
+from rtsep.training.family import DETECTOR, FAMILY, MEMBERS, PROFILES, Turns, members, mixer_of
 from rtsep.training.journal import Journal
 from rtsep.training.machine import keep_memory
-from rtsep.training.nets.koretzky import CONTEXT
 from rtsep.training.nets.live import BINS, GRID, Live, LiveConfig
+from rtsep.training.nets.spectrum import CONTEXT
 from rtsep.training.optimizers import make_optimizer
 from rtsep.training.precision import mixed
 from rtsep.training.schedule import follow, noted, rate
@@ -63,6 +63,7 @@ class LiveTraining:
     carried: float = 0.7  # share of the sequences whose memory begins with the end of another one,
     louder_db: float = 6.0  # which was louder or softer than this one by so much (spread)
     optimizer: str = "muon"  # or "adamw"
+    voice_share: float = 0.1  # of the loss of the voice detector beside that of the masks
     processes: int = 1  # on a CPU: each has a core and a batch of its own (`rtsep.training.team`)
 
     @property
@@ -108,10 +109,13 @@ class LiveRun:
             with mixed(self.device):
                 features = self.model.features(some["field"], warm[at : at + size])
                 begin = self._filled(features, start[at : at + size], member)
-                logits, end = self.model.masks(features[:, :, filling:], begin, member)
+                logits, voice, end = self.model.masks(features[:, :, filling:], begin, member)
             ends.append(end.detach().float())
             sound = some["sound"][:, filling:]
             loss = losses.heard_mask(logits.float(), sound, some["bins"], window, self.config.floor)
+            if voice is not None:
+                vad, weight = some["vad"][:, filling:], some["vad_weight"][:, filling:]
+                loss = loss + self.config.voice_share * losses.voice_activity(voice.float(), vad, weight)
             loss = loss * (len(end) / n)
             loss.backward()
             total += loss.item()
@@ -129,7 +133,7 @@ class LiveRun:
         if not self.config.filling:
             return start
         self.model.eval()
-        _, end = self.model.masks(features[:, :, : self.config.filling + CONTEXT - 1], start, member)
+        *_, end = self.model.masks(features[:, :, : self.config.filling + CONTEXT - 1], start, member)
         self.model.train()
         return end.float()
 
@@ -340,7 +344,7 @@ def sizes_of(profile: str, lookahead: int | None = None) -> LiveConfig:
     UsageError
         If the profile does not look ahead, or not by so much.
     """
-    net = PROFILES["karaoke" if profile == FAMILY else profile]
+    net = MEMBERS[profile] if profile == DETECTOR else PROFILES["karaoke" if profile == FAMILY else profile]
     if lookahead is None:
         return net
     if not net.lookahead and lookahead:

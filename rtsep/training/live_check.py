@@ -21,9 +21,15 @@ def moved(model: Live, other: Live, frames: int = 60, seed: int = 0) -> NDArray[
 
 
 def deviation(model: Live, data: bytes, states: Carried, frames: int = 60, seed: int = 0) -> float:
-    """Largest difference of the masks of noise between ONNX Runtime, frame by frame, and torch, in one pass."""
+    """Largest difference of masks and voice for noise: ONNX Runtime, frame by frame, and torch, in one pass."""
     field = proof.noise(FEATURES, BINS, frames, seed)
-    return proof.deviation(proof.as_arrays(model.eval().infer), data, states, "field", field, model.config.apart)
+    model.eval()
+
+    def worst(index: int, output: str) -> float:
+        infer = proof.as_arrays(lambda x: model.hear(x)[index])
+        return proof.deviation(infer, data, states, "field", field, model.config.apart, output)
+
+    return max(worst(0, "mask"), worst(1, "vad") if model.detects else 0.0)
 
 
 def chain_deviation_db(model: Live, folder: Path) -> float:

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from rtsep.training import bands_graph
 from rtsep.training.graph import OPSET, Carried, Graph, Memory
-from rtsep.training.nets.koretzky import BINS, CONTEXT, FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE
 from rtsep.training.nets.live import FEATURES, RECENT, WIDE, Live
+from rtsep.training.nets.spectrum import BINS, CONTEXT, FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE
 
 
 @torch.no_grad()
@@ -67,6 +67,7 @@ class Builder:
         self.graph = Graph()
         self.model = model
         self.half = half
+        self._single: set[str] = set()
         self.memories = {m.name: m for m in memories(model)}
         self.weights = {k: v.detach().float().cpu().contiguous().numpy() for k, v in model.state_dict().items()}
 
@@ -75,7 +76,11 @@ class Builder:
         value: NDArray = self.weights[name]
         if not self.half or value.ndim < 2:
             return self.graph.constant(name, value)
-        return self.graph.add("Cast", [self.graph.constant(name, value.astype(np.float16))], f"{name}_single", to=1)
+        single = f"{name}_single"
+        if single in self._single:
+            return single
+        self._single.add(single)
+        return self.graph.add("Cast", [self.graph.constant(name, value.astype(np.float16))], single, to=1)
 
     def reshape(self, x: str, output: str, *shape: int) -> str:
         """`x` in another shape."""
@@ -203,7 +208,11 @@ def streaming_graph(model: Live, half: bool = False) -> tuple[onnx.ModelProto, C
         g.nodes,
         "live",
         [value("field", FEATURES, BINS), *(value(name, *first.shape) for name, (_, first) in states.items())],
-        [value("mask", 2, BINS), *(value(name, *first.shape) for name, first in states.values())],
+        [
+            value("mask", 2, BINS),
+            *([value("vad", 1, 1)] if model.detects else []),
+            *(value(name, *first.shape) for name, first in states.values()),
+        ],
         list(g.constants.values()),
     )
     result = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rtsep")

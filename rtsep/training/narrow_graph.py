@@ -17,11 +17,11 @@ from onnx import TensorProto, helper
 
 from rtsep.training.augment import HOP
 from rtsep.training.evaluate import separate
-from rtsep.training.export import Made
 from rtsep.training.graph import OPSET, Graph
+from rtsep.training.made import Made
 from rtsep.training.nets.drnn import Drnn
-from rtsep.training.nets.koretzky import FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE
 from rtsep.training.nets.narrow import BINS, TINY, NarrowNet
+from rtsep.training.nets.spectrum import FEATURE_MEAN, FEATURE_SCALE, LEAK, SILENCE
 from rtsep.training.nets.vpnn import COLOUR_BIAS, COLOUR_RANGE, Cvpnn, Dnn, Wvpnn
 from rtsep.training.proof import as_arrays, chain_deviation_db, magnitude_deviation
 

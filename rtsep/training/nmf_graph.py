@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 
 from rtsep.errors import UsageError
 from rtsep.training.evaluate import separate
-from rtsep.training.export import Made
 from rtsep.training.graph import OPSET, Graph
+from rtsep.training.made import Made
 from rtsep.training.nets.nmf import BAND_OF_BIN, BANDS, BINS, TINY, WIDTHS, Nmf, emphasis
 from rtsep.training.proof import chain_deviation_db, magnitude_deviation
 

@@ -91,7 +91,15 @@ class Stepper:
         return list(found[: self._count])
 
 
-def deviation(infer: Infer, data: bytes, size: int | Carried, name: str, frames: Floats, turns: int = 1) -> float:
+def deviation(
+    infer: Infer,
+    data: bytes,
+    size: int | Carried,
+    name: str,
+    frames: Floats,
+    turns: int = 1,
+    output: str = "mask",
+) -> float:
     """Largest difference of the masks of `frames` (T, rows, bins): ONNX Runtime frame by frame, `infer` all at once.
 
     Parameters
@@ -106,6 +114,8 @@ def deviation(infer: Infer, data: bytes, size: int | Carried, name: str, frames:
     frames : ndarray of float32
     turns : int
         Copies of the state that take turns.
+    output : str
+        What to look at instead of the masks; `infer` gives that.
     """
     import onnxruntime
 
@@ -113,10 +123,10 @@ def deviation(infer: Infer, data: bytes, size: int | Carried, name: str, frames:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     carried = {"state": ("state_out", np.zeros((1, size), np.float32))} if isinstance(size, int) else size
-    copies, worst = [Stepper(session, name, ("mask",), carried) for _ in range(turns)], 0.0
-    for t, (frame, mask) in enumerate(zip(frames, infer(frames), strict=True)):
+    copies, worst = [Stepper(session, name, (output,), carried) for _ in range(turns)], 0.0
+    for t, (frame, wanted) in enumerate(zip(frames, infer(frames), strict=True)):
         (got,) = copies[t % turns](frame)
-        worst = max(worst, float(np.abs(got - mask).max()))
+        worst = max(worst, float(np.abs(got - wanted).max()))
     return worst
 
 

@@ -25,7 +25,8 @@ from rtsep.training.data import CACHE_RATE, Clip, load
 from rtsep.training.evaluate import BINS, resynthesize, spectra, widen
 from rtsep.training.folded import first_net
 from rtsep.training.losses import FLOOR
-from rtsep.training.nets.koretzky import CONTEXT, Koretzky, NetConfig
+from rtsep.training.nets.koretzky import Koretzky, NetConfig
+from rtsep.training.nets.spectrum import CONTEXT
 from rtsep.training.nets.stems import NAMES, StemHead
 from rtsep.training.precision import mixed
 from rtsep.training.stems_mixer import StemMixer, StemSong, drum_loops, stem_songs

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from rtsep.training.graph import Graph, Memory, affine, linear
-from rtsep.training.nets.koretzky import BINS, LEAK, SILENCE
+from rtsep.training.nets.spectrum import BINS, LEAK, SILENCE
 from rtsep.training.nets.stems import APART, NAMES, POOL, WIDTH, StemHead
 
 #: Input (1,) of a net with a head: above 0, its rows of the mask are drawn; else they are 0.

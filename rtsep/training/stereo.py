@@ -19,7 +19,16 @@ from scipy import fft
 
 from rtsep.dsp.windows import asymmetric_pair
 from rtsep.separators.features import stereo_field
-from rtsep.training.augment import CACHE_RATE, NARROW_HZ, STREAM_RATE, WINDOW, Floats, Mixer
+from rtsep.training.augment import (
+    CACHE_RATE,
+    NARROW_HZ,
+    STREAM_RATE,
+    VAD_RANGE_DB,
+    WINDOW,
+    Floats,
+    Mixer,
+    hold,
+)
 from rtsep.training.data import CACHE_SCALE, Clip, Corpus
 from rtsep.training.evaluate import resynthesize
 
@@ -40,6 +49,8 @@ class StereoBatch:
     cross: Floats  # (B, T', 2, BINS) Re(V conj X)
     voice: Floats  # (B,) energy of the vocals in the bins and frames that count
     bins: Floats  # (B, BINS) 1 where the sources have content
+    vad: Floats  # (B, T') 1 where there is a voice, as in `augment.Batch`
+    vad_weight: Floats  # (B, T') 0 where a voice is too far under the music to be heard
 
     def arrays(self) -> dict[str, Floats | Complex]:
         """All of them by name."""
@@ -122,7 +133,7 @@ class StereoMixer(Mixer):
     def sounds(self, step: int) -> Iterator[tuple[Floats, Floats]]:
         """What the net hears at a step: mixture and vocals of each row, left and right, shape (2, samples)."""
         samples = (self.total - 1) * self.hop
-        for x, v, _ in self._rows(step):
+        for x, v, *_ in self._rows(step):
             yield self._sound(x, samples), self._sound(v, samples)
 
     def _sound(self, spectra: Complex, samples: int) -> Floats:
@@ -131,8 +142,8 @@ class StereoMixer(Mixer):
         mid, side = (resynthesize(whole[:, i], samples, self.hop) for i in (0, 1))
         return np.stack([mid + side, mid - side])
 
-    def _rows(self, step: int) -> Iterator[tuple[Complex, Complex, Floats]]:
-        """Spectra (T, 2, BINS) of mixture and vocals of each row of a batch, and the bins that count."""
+    def _rows(self, step: int) -> Iterator[tuple[Complex, Complex, Floats, float]]:
+        """Spectra (T, 2, BINS) of mixture and vocals of each row, the bins that count, the least RMS of a voice."""
         rng = np.random.default_rng([self.seed, step])
         drawn = [self._draw(rng) for _ in range(self.sources)]
         spectra = [[stft(part, self.window, self.hop)[: self.total] for part in d[:2]] for d in drawn]
@@ -140,10 +151,11 @@ class StereoMixer(Mixer):
         for roll in range(self.rolls):
             for i in range(self.sources):
                 j = (i + roll) % self.sources
-                yield self._mixture(rng, spectra[i][0], spectra[j][1], tops[i, 0], tops[j, 1], roll == 0)
+                mixed = self._mixture(rng, spectra[i][0], spectra[j][1], tops[i, 0], tops[j, 1], roll == 0)
+                yield *mixed[:3], mixed[3] * drawn[i][4]
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Floats, Floats, float, float]:
-        """Vocals and accompaniment, (2, length) each, and the top of the content of each in Hz."""
+    def _draw(self, rng: np.random.Generator) -> tuple[Floats, Floats, float, float, float]:
+        """Vocals and accompaniment, (2, length) each, the top of the content of each in Hz, least RMS of a voice."""
         paired = rng.random() < 0.4
         if paired:
             voice, music = self._pick(rng, self.pairs)
@@ -155,7 +167,10 @@ class StereoMixer(Mixer):
             music_frames = self._crop_frames(rng)
             start = self._start(rng, voice, frames, 0.95)
             music_start = self._start(rng, music, music_frames, 1.0)
-        v = self._voice(rng, read(voice, start, frames), plain=0.5 if paired else 0.15)
+        sung = read(voice, start, frames)
+        v = self._voice(rng, sung, plain=0.5 if paired else 0.15)
+        gain = np.sqrt(((v[0] ** 2).mean() + 1e-12) / ((sung[0] ** 2).mean() + 1e-12))
+        least = float(gain * self._level(voice) * 10 ** (VAD_RANGE_DB / 20))
         if rng.random() < 0.12:  # a second singer, elsewhere in the picture
             other = self._crop_frames(rng, 0.68, 1.4)
             second = self._voice(rng, read(voice, self._start(rng, voice, other, 0.9), other), plain=0.0)
@@ -179,7 +194,7 @@ class StereoMixer(Mixer):
             NARROW_HZ * self.length / count * STREAM_RATE / CACHE_RATE if clip.narrow else 1e9
             for clip, count in ((voice, frames), (music, music_frames))
         )
-        return v, a, top_v, top_a
+        return v, a, top_v, top_a, least
 
     def _stream_rate(self, rng: np.random.Generator) -> float:
         """Half of all sound is placed in the bins as a stream at 48 kHz has it."""
@@ -248,18 +263,25 @@ class StereoMixer(Mixer):
         result[:rows] = fft.irfft(out[:rows], self.length)
         return result
 
-    def _targets(self, x: Complex, v: Complex, bins: Floats) -> tuple[Floats, Complex, Floats, np.float32, Floats]:
-        """The fields of `StereoBatch` for one row."""
+    def _targets(self, x: Complex, v: Complex, bins: Floats, least: float) -> tuple[Floats | Complex | np.float32, ...]:
+        """The fields of `StereoBatch` for one row; `least`: RMS from which on the vocals are a voice."""
         field, cross = np.empty((len(x), 4, BINS), np.float32), np.empty((len(x), 2, BINS), np.float32)
         fields(x, v, field, cross)
         cut = slice(self.context - self.lookahead, len(x) - self.lookahead)
         sound = np.stack([x[cut], v[cut]], 1)
-        return field, sound, cross[cut], np.float32(np.vdot(v[cut], v[cut]).real), bins
+        energy, whole = ((np.abs(s) ** 2).sum((1, 2)) for s in (v, x))
+        active = hold((energy > least**2 * WINDOW**2 / 4) & (energy > 0))[cut]  # the mean square of the window: 1/2
+        weight = ~(active & (energy < 0.004 * whole)[cut])
+        sums = np.float32(np.vdot(v[cut], v[cut]).real)
+        return field, sound, cross[cut], sums, bins, active.astype(np.float32), weight.astype(np.float32)
 
     def _mixture(
         self, rng: np.random.Generator, v: Complex, a: Complex, top_v: float, top_a: float, true: bool
-    ) -> tuple[Complex, Complex, Floats]:
-        """Mixture and vocals of one row from spectra (T, 2, BINS). `true`: the pair as drawn."""
+    ) -> tuple[Complex, Complex, Floats, float]:
+        """Mixture and vocals of one row from spectra (T, 2, BINS), bins that count, gain of the vocals.
+
+        `true`: the pair as drawn.
+        """
         energy_v, energy_a = (float(np.vdot(s, s).real) / s.shape[0] + 1e-9 for s in (v, a))
         native = 10 * np.log10(energy_v / energy_a)
         balance = float(np.clip(rng.normal(-2.5, 5.5), -18, 12))
@@ -283,7 +305,7 @@ class StereoMixer(Mixer):
         v *= bins * codec
         if mono:
             x[:, 1] = v[:, 1] = 0
-        return x, v, bins
+        return x, v, bins, float(gain_v * overall)
 
 
 def read(clip: Clip, start: int, frames: int) -> Floats:

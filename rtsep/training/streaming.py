@@ -16,7 +16,8 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from rtsep.training.graph import OPSET, Graph, Memory
-from rtsep.training.nets.koretzky import NetConfig, tilt
+from rtsep.training.nets.koretzky import NetConfig
+from rtsep.training.nets.spectrum import tilt
 
 LEVEL = NetConfig()  # how the running level is kept: as in koretzky
 

@@ -1,7 +1,7 @@
 """`train`: checks what is asked for, and hands it to the training of that net.
 
-The trainings themselves are `rtsep.training.koretzky`, `remember` (its detector) and `stems`, `rtsep.training.live`
-(the live family), and `rtsep.training.trainer` (every other net).
+The trainings themselves are `rtsep.training.koretzky` and `stems`, `rtsep.training.live` (the live family), and
+`rtsep.training.trainer` (every other net).
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from rtsep.training.koretzky import TrainConfig, train_koretzky
 from rtsep.training.live import settings_of, sizes_of, train_live
 from rtsep.training.machine import keep_memory, pick_device
 from rtsep.training.nets.koretzky import NetConfig
-from rtsep.training.remember import MemoryConfig, train_detector
 from rtsep.training.stems import StemsTask, train_stems
-from rtsep.training.tasks import TASKS, configured, find, with_settings
+from rtsep.training.tasks import TASKS, configured, find
 from rtsep.training.trainer import train_task
 
 TARGETS = ("soft", "binary", "magnitude")
@@ -59,8 +58,8 @@ def train(
     Parameters
     ----------
     net : str
-        Which net: "koretzky", or "live", "monitor" or "karaoke" of the live family, or one of
-        `rtsep.training.tasks.TASKS`.
+        Which net: "koretzky", or "live", "monitor", "karaoke" or "detector" of the live family or all of it, "family",
+        or one of `rtsep.training.tasks.TASKS`.
     data : Path
         Folder of the sound (see `rtsep.training.data`).
     runs : Path
@@ -68,7 +67,7 @@ def train(
     minutes : float, optional
         Stop after this time; `resume` goes on. The learning rate follows `steps`, not the clock.
     steps : int, optional
-        Length of the whole training; if not given 6000, 300 for koretzky's detector, or the task's own.
+        Length of the whole training; if not given 6000, or the task's own.
     resume : bool
         Go on from runs/last.pt with its own configuration.
     device : str
@@ -84,15 +83,13 @@ def train(
         Of a task: "adam", "adamw", "sgd" or "lbfgs"; of the live family: "adamw" or "muon".
     settings : sequence of str
         Any other settings of the training, as texts ``NAME=VALUE``: fields of `TrainConfig` (koretzky),
-        `rtsep.training.remember.MemoryConfig` (its detector), `rtsep.training.live.LiveTraining` (the live family) or
-        of the task's own.
+        `rtsep.training.live.LiveTraining` (the live family) or of the task's own.
     split : str
         "train", or "all_train": the dev songs too. Scores on these mean nothing then.
     init : Path, optional
         Begin with the weights of this checkpoint or model folder; in the live family whatever its profile.
     part : str
-        "all"; of koretzky also "detector": only the memory of its voice detector (`rtsep.training.remember`), or
-        "stems": only the head that divides the accompaniment (`rtsep.training.stems`).
+        "all"; of koretzky also "stems": only the head that divides the accompaniment (`rtsep.training.stems`).
     preview : Path, optional
         The live family: write what the net hears in the first batches there, as WAV and spectrograms (PNG).
         koretzky: the vocals of two dev songs at every scoring, as FLAC.
@@ -123,15 +120,6 @@ def train(
     if part == "stems":
         given = {"seed": seed, "steps": steps, "lr": lr, "split": split, "lookahead": lookahead, "target": target}
         return train_stems(configured(StemsTask, settings, optimizer=optimizer, **given), **common)
-    if part == "detector":
-        lesson = MemoryConfig(target=target, lookahead=lookahead or 0, seed=seed, split=split)
-        lesson = with_settings(
-            replace(lesson, lr=lr or lesson.lr, steps=lesson.steps if steps is None else steps),
-            "the detector's memory",
-            settings,
-        )
-        few = {name: common[name] for name in ("data", "cache", "runs", "init", "minutes", "resume", "quiet")}
-        return train_detector(config=lesson, **few)
     steps = 6000 if steps is None else steps
     if net != "koretzky":
         if target != "soft":
@@ -170,8 +158,8 @@ def _refuse(
         raise UsageError(f"split {split!r}: expected {' or '.join(SPLITS)}")
     if lr is not None and not 0 < lr <= 1:
         raise UsageError(f"lr {lr:g}: expected a learning rate above 0, at most 1")
-    if part not in {"all", "detector", "stems"} or (part != "all" and net != "koretzky"):
-        raise UsageError(f"part {part!r} of {net}: expected all, or detector or stems (koretzky only)")
+    if part not in {"all", "stems"} or (part != "all" and net != "koretzky"):
+        raise UsageError(f"part {part!r} of {net}: expected all, or stems (koretzky only)")
     if net == "koretzky" and not 0 <= (lookahead or 0) <= 24:
         raise UsageError(f"lookahead {lookahead}: expected 0 to 24 hops")
     if target == "magnitude" and lookahead:

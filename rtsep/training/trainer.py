@@ -31,7 +31,7 @@ from rtsep.training.optimizers import make_optimizer
 from rtsep.training.schedule import follow, noted, rate
 
 if TYPE_CHECKING:
-    from rtsep.training.export import Made
+    from rtsep.training.made import Made
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rtsep.errors import UsageError
 from rtsep.training.checkpoints import read_checkpoint
-from rtsep.training.family import FAMILY, PROFILES
+from rtsep.training.family import DETECTOR, FAMILY, PROFILES
 from rtsep.training.nets.live import FEATURES, RECENT, Live, LiveConfig
 
 WEIGHTS = "weights.onnx"
@@ -50,7 +50,7 @@ def grown(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) ->
     if not old.width:
         larger = {name: getattr(wanted, name) for name in ("width", "across", "slow", "blocks")}
         config = replace(config, **larger)
-    config = replace(config, blocks=max(config.blocks, wanted.blocks))
+    config = replace(config, blocks=max(config.blocks, wanted.blocks), voice=old.voice or wanted.voice)
     out = {name: value.clone() for name, value in Live(config).state_dict().items()}
     if config.dense > old.dense or config.units > old.units or config.local > old.local:
         for name in ("out.weight", "recall.weight", "recall.bias", "touch.weight"):
@@ -100,7 +100,7 @@ def first_weights(source: Path) -> tuple[LiveConfig, dict[str, Tensor]]:
         path = source / (WEIGHTS if (source / WEIGHTS).exists() else "model.onnx")
     if path.suffix != ".onnx":
         checkpoint = read_checkpoint(path)
-        if checkpoint["name"] not in (*PROFILES, FAMILY):
+        if checkpoint["name"] not in (*PROFILES, FAMILY, DETECTOR):
             raise UsageError(f"{path} is a checkpoint of {checkpoint['name']}, not of {', '.join(PROFILES)}")
         return LiveConfig.from_dict(checkpoint["net"]), checkpoint["mean"]
     try:

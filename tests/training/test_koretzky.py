@@ -10,15 +10,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
 pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
-from rtsep.training.export import deviation  # noqa: E402
+from rtsep.separators.features import stereo_field  # noqa: E402
 from rtsep.training.graph import streaming_graph  # noqa: E402
-from rtsep.training.nets.koretzky import BINS, CONTEXT, SILENCE, Koretzky, Level, NetConfig, doubt  # noqa: E402
-from rtsep.training.proof import Stepper  # noqa: E402
+from rtsep.training.koretzky_export import deviation  # noqa: E402
+from rtsep.training.nets.koretzky import Koretzky, Level, NetConfig, doubt, field_of  # noqa: E402
+from rtsep.training.nets.spectrum import BINS, CONTEXT, SILENCE  # noqa: E402
+from rtsep.training.proof import Stepper, rounded  # noqa: E402
 
-REMEMBERING = NetConfig(
-    channels=(3, 4, 5, 6), dense=20, vad_channels=(2, 3, 2, 3), vad_dense=8, vad_memory=7, vad_look=5
-)
 SMALL = NetConfig(channels=(3, 4, 5, 6), dense=20, vad_channels=(2, 3, 2, 3), vad_dense=8)
+REMEMBERING = replace(SMALL, vad_blocks=1)
 MAGNITUDE = replace(SMALL, output="magnitude")
 
 
@@ -49,10 +49,12 @@ def test_sequence_equals_sliding_windows():
     assert torch.allclose(whole, slid, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [SMALL, REMEMBERING, MAGNITUDE, NetConfig(), NetConfig(vad_memory=48)])
+@pytest.mark.parametrize("config", [SMALL, REMEMBERING, MAGNITUDE, NetConfig(), NetConfig(vad_blocks=2)])
 def test_streaming_onnx_equals_sequence(config: NetConfig):
     pytest.importorskip("onnxruntime")
     model = _model(config)
+    if model.vad_bands is not None:
+        model.vad_bands = rounded(model.vad_bands)  # as it is stored
     proto, states = streaming_graph(model)
     assert deviation(model, proto.SerializeToString(), states) <= 1e-4
 
@@ -80,11 +82,15 @@ def test_the_detector_remembers_more_than_25_frames():
     assert not torch.allclose(vad[40:], other_vad[40:], rtol=0, atol=1e-7)
 
 
-def test_the_memory_changes_no_mask():
-    plain, remembering = _model(SMALL), _model(REMEMBERING)
-    remembering.load_state_dict(plain.state_dict(), strict=False)
-    magnitude = torch.rand(60, BINS)
-    assert torch.equal(plain.infer(magnitude)[0], remembering.infer(magnitude)[0])
+def test_a_detector_of_the_live_family_hears_a_mono_stream():
+    model, magnitude = _model(REMEMBERING), torch.rand(60, BINS)
+    assert model.vad_bands is not None
+    spectrum = np.repeat(magnitude.numpy()[:, None].astype(np.complex64), 2, axis=1)
+    field = np.empty((60, 4, BINS), np.float32)
+    for left_right, row in zip(spectrum, field, strict=True):
+        stereo_field(left_right, row)
+    torch.testing.assert_close(field_of(magnitude), torch.from_numpy(field))
+    assert torch.equal(model.infer(magnitude)[1], model.vad_bands.hear(torch.from_numpy(field))[1][:, 0, 0])
 
 
 def test_a_magnitude_is_the_share_of_the_mixture():
@@ -130,10 +136,9 @@ def test_silence_and_damage_stay_finite(config: NetConfig):
         assert all(np.isfinite(state).all() for state in step.states.values())
 
 
-@pytest.mark.parametrize("config", [SMALL, REMEMBERING])
-def test_silence_leaves_the_states_as_they_begin(config: NetConfig):
+def test_silence_leaves_the_states_as_they_begin():
     ort = pytest.importorskip("onnxruntime")
-    proto, states = streaming_graph(_model(config))
+    proto, states = streaming_graph(_model(SMALL))
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     step, silent = Stepper(session, "magnitude", ("mask", "vad"), states), np.zeros((1, BINS), np.float32)
     first = step(silent)[0]

@@ -132,9 +132,9 @@ def test_warm_features_are_those_of_a_stream_that_was_as_loud():
 def test_memory_begins_with_what_is_given(config: LiveConfig):
     model = _model(config)
     x = model.features(_field(60)[None])
-    whole, end = model.masks(x)
-    first, state = model.masks(x[:, :, :40])
-    rest, same = model.masks(x[:, :, 40 - 24 :], state)
+    whole, _, end = model.masks(x)
+    first, _, state = model.masks(x[:, :, :40])
+    rest, _, same = model.masks(x[:, :, 40 - 24 :], state)
     assert torch.allclose(torch.cat([first, rest], 1), whole, atol=1e-5)
     assert torch.allclose(end, same, atol=1e-6)
 
@@ -256,7 +256,7 @@ def test_frames_ahead_fill_the_memory_and_nothing_else():
     features = run.model.features(torch.stack([_field(20 + 30 + 24), _field(20 + 30 + 24)]))
     start = torch.rand(2, net.units)
     run.model.eval()
-    whole, _ = run.model.masks(features, start)
+    whole, *_ = run.model.masks(features, start)
     assert run.config.filling == 30
     begin = run._filled(features, start)
     assert run.model.training and not begin.requires_grad

@@ -18,9 +18,11 @@ from rtsep.errors import UsageError  # noqa: E402
 from rtsep.separators.onnx import OnnxSeparator  # noqa: E402
 from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.evaluate import separate  # noqa: E402
-from rtsep.training.export import export, restore  # noqa: E402
+from rtsep.training.export import export  # noqa: E402
 from rtsep.training.koretzky import TrainConfig  # noqa: E402
-from rtsep.training.nets.koretzky import BINS, NetConfig  # noqa: E402
+from rtsep.training.koretzky_export import restore  # noqa: E402
+from rtsep.training.nets.koretzky import NetConfig  # noqa: E402
+from rtsep.training.nets.spectrum import BINS  # noqa: E402
 from rtsep.training.train import train  # noqa: E402
 
 SIZES = NetConfig(channels=(2, 2, 2, 2), dense=8, vad_channels=(2, 2, 2, 2), vad_dense=4)

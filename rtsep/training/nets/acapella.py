@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rtsep.training.nets.koretzky import FEATURE_MEAN, FEATURE_SCALE, Level, NetConfig, tilt
+from rtsep.training.nets.koretzky import Level, NetConfig
 from rtsep.training.nets.live import running_mean
+from rtsep.training.nets.spectrum import FEATURE_MEAN, FEATURE_SCALE, tilt
 
 BINS = 512
 FIELD = 4  # rows of a stereo field

@@ -2,7 +2,8 @@
 
 The spectrum is cut into bands, narrow ones where voices have their first harmonics. Each band becomes one vector; then
 blocks take turns in looking along the bands (a GRU upwards and one downwards) and along time (a gated running mean
-for each number of each band, from milliseconds to seconds). At the end each band draws its bins.
+for each number of each band, from milliseconds to seconds). At the end each band draws its bins,
+and all of them together tell whether anybody sings; where nobody does, that closes the masks.
 
 Methods: Luo and Yu, Music source separation with band-split RNN, 2023; Le and others, DPCRN: dual-path convolution
 recurrent network for single channel speech enhancement, 2021; the memory over time is that of `rtsep.training.scan`.
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rtsep.training import gru, scan, tiles
-from rtsep.training.nets.koretzky import BINS
+from rtsep.training.nets.spectrum import BINS
 
 BANDS = ((20, 2), (14, 4), (8, 8), (6, 16), (5, 52))
 """Number and width in bins: 43 Hz up to 0.9 kHz, 1.1 kHz from 5.5 to 11 kHz at 44.1 kHz."""
@@ -28,6 +29,8 @@ COUNT = sum(number for number, _ in BANDS)
 MARGIN = 2  # bins that a band sees of its neighbours
 TOLD = 0.2  # factor that brings logits to the size of features
 SHORTEST, LONGEST = 1.5, 256.0  # frames that the memories begin with
+HEARD = 32  # numbers between what the bands tell and whether anybody sings
+DOUBT = 2.0  # logit of no voice from which it closes the masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class BandSizes:
     across: int
     slow: int
     blocks: int
+    voice: int = 0  # numbers that each band tells of whether anybody sings; 0: nobody asks
 
 
 def edges() -> list[tuple[int, int, int]]:
@@ -96,6 +100,25 @@ class Block(nn.Module):
         return x + self.known(states), states[-1]
 
 
+class Voice(nn.Module):
+    """Whether anybody sings, as the bands have it."""
+
+    def __init__(self, width: int, each: int) -> None:
+        super().__init__()
+        self.each = nn.Linear(width, each)
+        self.all = nn.Linear(COUNT * each, HEARD)
+        self.out = nn.Linear(HEARD, 1)
+        self.closing = nn.Parameter(torch.zeros(1))  # of the masks' logits for a logit of no voice
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Bands (T, B, K, W) to logits of voice (B, T)."""
+        return self.out(F.silu(self.all(F.silu(self.each(y).flatten(2)))))[..., 0].t()
+
+    def closed(self, logits: Tensor, voice: Tensor) -> Tensor:
+        """Logits of masks (B, 2, T, F) where nobody sings, by the logits of voice (B, T)."""
+        return logits - (self.closing * F.softplus(-voice - DOUBT))[:, None, :, None]
+
+
 class Bands(nn.Module):
     """Features to masks; or, where it is `told` what masks another net has drawn, to corrections of these."""
 
@@ -113,6 +136,7 @@ class Bands(nn.Module):
         self.inner = nn.ModuleList(nn.Linear(s.width, n) for n in inner)
         self.draw = nn.ModuleList(nn.Linear(n, 2 * width) for n, (_, width) in zip(inner, BANDS, strict=True))
         self.bias = nn.Parameter(torch.zeros(2, 1, BINS))
+        self.voice = Voice(s.width, s.voice) if s.voice else None
         for layer in self.told:
             nn.init.zeros_(layer.weight)
         for layer in self.draw:  # beside another net it begins with nothing to say
@@ -149,8 +173,8 @@ class Bands(nn.Module):
 
     def forward(
         self, x: Tensor, logits: Tensor | None, start: Tensor, recent: int, blocks: int
-    ) -> tuple[Tensor, Tensor]:
-        """Logits or corrections of them (B, 2, T, F), and the memory after (B, blocks, K, slow).
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Logits or corrections of them (B, 2, T, F), logits of voice (B, T), the memory after (B, blocks, K, slow).
 
         Inputs: `encoded`. Of its blocks the first ones take part, as many as `blocks` says.
         """
@@ -162,7 +186,11 @@ class Bands(nn.Module):
             drawn = draw(F.silu(inner(y[:, :, at : at + number])))
             out.append(drawn.unflatten(3, (2, width)).permute(1, 3, 0, 2, 4).flatten(3))
             at += number
-        return torch.cat(out, 3)[..., :BINS] + self.bias, torch.stack(ends, 1)
+        masks, memory = torch.cat(out, 3)[..., :BINS] + self.bias, torch.stack(ends, 1)
+        if self.voice is None:
+            return masks, None, memory
+        voice = self.voice(y)
+        return self.voice.closed(masks, voice), voice, memory
 
     @torch.no_grad()
     def temper(self, scale: float, shift: float) -> None:
@@ -173,3 +201,5 @@ class Bands(nn.Module):
             layer.weight.mul_(scale)
             layer.bias.mul_(scale)
         self.bias.mul_(scale).add_(shift)
+        if self.voice is not None:
+            self.voice.closing.mul_(scale)

@@ -1,6 +1,7 @@
 """koretzky: two small CNNs over 25 frames, one says whether there is a voice, one draws the mask of one frame.
 
-A head beside the mask may divide what the voice leaves into stems (`rtsep.training.nets.stems`).
+A head beside the mask may divide what the voice leaves into stems (`rtsep.training.nets.stems`). Instead of the CNN a
+net of the live family may say whether there is a voice: it remembers seconds, not 0.3 s.
 
 Source: E. Koretzky, "Audio AI: isolating vocals from stereo music using convolutional neural networks" (2019);
 layers, activations and the binary-mask target are his. The layers, per net, on 25 frames by 513 bins::
@@ -26,18 +27,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rtsep.training.nets.detector import Detector
+from rtsep.training.nets.live import GRID, Live, LiveConfig
+from rtsep.training.nets.spectrum import (
+    BINS,
+    CONTEXT,
+    FEATURE_MEAN,
+    FEATURE_SCALE,
+    LEAK,
+    SILENCE,
+    SequenceDropout,
+    tilt,
+)
 from rtsep.training.nets.stems import StemHead
 
-BINS = 513
-CONTEXT = 25
-LEAK = 0.1
-FEATURE_MEAN, FEATURE_SCALE = (
-    3.0,
-    1.5,
-)  # of log1p magnitudes over the training data: features are near zero mean, unit variance
 LEAST = 0.1  # of a magnitude over the level where a magnitude of the vocals is divided by it
-SILENCE = -FEATURE_MEAN / FEATURE_SCALE  # the feature of digital silence
 # A voice that goes on is not 13 dB (3 nepers of energy) softer than it was in the last half minute: below that
 # the logit of voice loses 0.05 a neper. What was loudest is forgotten by 1 dB in 3 s.
 VOICE_RANGE, VOICE_DOUBT, VOICE_FORGET = 3.0, 0.05, 8.9e-4
@@ -58,10 +61,7 @@ class NetConfig:
     level_floor: float = 1e-3  # of the mean magnitude of a frame: below 16-bit dither
     compression: float = 100.0
     vad_smooth: float = 0.8  # the logit of the detector's CNN is a running mean with this decay: 52 ms
-    vad_memory: int = 0  # units of the detector's memory; 0: none
-    vad_look: int = 32  # numbers that the memory takes from the mask net's dense layer
-    vad_dropout: float = 0.3  # of what the memory sees
-    vad_share: float = 0.5  # of the memory's logit in what the detector says; the rest is the CNN's own
+    vad_blocks: int = 0  # of a net of the live family that is the detector instead of the CNN; 0: the CNN
     output: str = "mask"  # of the mask net; "magnitude": of the vocals, over the level, linear
     stem_frames: int = 0  # newest frames that the head for the stems sees; 0: there is none
     stem_channels: int = 24
@@ -76,11 +76,6 @@ class NetConfig:
         """The inverse of `to_dict`."""
         lists = {key: tuple(value) if isinstance(value, list | tuple) else value for key, value in values.items()}
         return NetConfig(**lists)  # type: ignore[arg-type]
-
-
-def tilt(bins: int = BINS) -> Tensor:
-    """Fixed weight per bin, shape (bins,): lifts the treble, which music holds 30 to 50 dB lower than the bass."""
-    return ((torch.arange(bins, dtype=torch.float32) + 4.0) / 64.0) ** 0.7
 
 
 class Level(nn.Module):
@@ -116,21 +111,6 @@ class Level(nn.Module):
             weight = self.decay * weight + (1 - self.decay)
             level[:, t] = total / weight
         return x / (level + self.floor)[..., None]
-
-
-class SequenceDropout(nn.Module):
-    """Dropout of cells (channel, bin) for a whole sequence at once: as hard on a window, far fewer draws."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Shape (B, C, T, F), unchanged."""
-        if not self.training or self.p <= 0:
-            return x
-        keep = torch.rand(x.shape[0], x.shape[1], 1, x.shape[3], device=x.device) >= self.p
-        return x * (keep / (1 - self.p)).to(x.dtype).contiguous(memory_format=torch.channels_last)
 
 
 class FrameNet(nn.Module):
@@ -198,6 +178,11 @@ class FrameNet(nn.Module):
         return self.out(self.drop_dense(self.hidden(self.maps(features))))
 
 
+def field_of(magnitude: Tensor) -> Tensor:
+    """Magnitudes (..., F) of a mono stream as a stereo field (..., 4, F)."""
+    return torch.stack([magnitude, *[torch.zeros_like(magnitude)] * 3], -2)
+
+
 def doubt(voice: Tensor) -> Tensor:
     """What magnitudes of a stream's vocals (T, F) add to the logits of voice (T,): 0 where they are loud, else less."""
     energy = (voice.double().square().sum(-1) + VOICE_FLOOR).log()
@@ -215,10 +200,8 @@ class Koretzky(nn.Module):
         c = self.config
         self.level = Level(c)
         self.mask_net = FrameNet(c.channels, c.dense, BINS, c)
-        self.vad_net = FrameNet(c.vad_channels, c.vad_dense, 1, c)
-        self.detector = (
-            Detector(c.vad_dense, c.dense, c.vad_look, c.vad_memory, BINS, c.vad_dropout) if c.vad_memory else None
-        )
+        self.vad_net = None if c.vad_blocks else FrameNet(c.vad_channels, c.vad_dense, 1, c)
+        self.vad_bands = Live(LiveConfig(hop=GRID, blocks=c.vad_blocks)) if c.vad_blocks else None
         self.stems = StemHead(c.stem_frames, c.stem_channels, c.stem_dense, c.dense) if c.stem_frames else None
 
     def forward(self, magnitude: Tensor, start: Tensor | None = None, pad: bool = False) -> tuple[Tensor, Tensor]:
@@ -226,28 +209,22 @@ class Koretzky(nn.Module):
 
         T' is T - 24, or T with `pad`, which puts 24 silent frames before the sequence, as a stream starts.
         """
-        relative = self.level.relative(magnitude, start)
-        if self.detector is not None:
-            logits, seen = self.senses(relative, pad)
-            heard = self.detector(seen, self.detector.settled(self.silent()))
-            own = self.smooth(self.vad_net.out(seen[..., : self.config.vad_dense])[..., 0])
-            return logits, torch.lerp(own, heard, self.config.vad_share)
-        features = self._padded(relative, pad)
-        return self.mask_net(features), self.vad_net(features)[..., 0]
+        features = self._padded(self.level.relative(magnitude, start), pad)
+        if self.vad_bands is None:
+            return self.mask_net(features), self.cnn(features)
+        seen = self.vad_bands.features(field_of(magnitude))
+        voice = self.vad_bands.masks(self.vad_bands.after_silence(seen) if pad else seen)[1]
+        assert voice is not None
+        return self.mask_net(features), voice
+
+    def cnn(self, features: Tensor) -> Tensor:
+        """Logits of voice (B, T - 24) of the detector that is a CNN, for features (B, T, F)."""
+        assert self.vad_net is not None
+        return self.vad_net(features)[..., 0]
 
     def _padded(self, relative: Tensor, pad: bool) -> Tensor:
         features = self.level.features(relative)
         return F.pad(features, (0, 0, CONTEXT - 1, 0), value=SILENCE) if pad else features
-
-    def senses(self, relative: Tensor, pad: bool = False) -> tuple[Tensor, Tensor]:
-        """Logits of the mask (B, T', F) of magnitudes over the level (B, T, F), and what the detector's memory sees."""
-        assert self.detector is not None
-        features = self._padded(relative, pad)
-        of_vad = self.vad_net.hidden(self.vad_net.maps(features))
-        of_mask = self.mask_net.hidden(self.mask_net.maps(features))
-        logits = self.mask_net.out(self.mask_net.drop_dense(of_mask))
-        now = relative[:, relative.shape[1] - logits.shape[1] :]
-        return logits, self.detector.gather(of_vad, of_mask, now, self.masks(logits, now))
 
     def masks(self, outputs: Tensor, relative: Tensor) -> Tensor:
         """Masks of what the mask net says and the magnitudes over the level of the same frames, all (B, T, F)."""
@@ -256,17 +233,12 @@ class Koretzky(nn.Module):
         return (outputs / relative.clamp_min(LEAST)).clamp(0, 1)
 
     @torch.no_grad()
-    def silent(self) -> Tensor:
-        """What the detector's memory sees in silence, (1, 1, ...)."""
-        return self.senses(self.level.tilt.new_zeros(1, 1, BINS), pad=True)[1]
-
-    @torch.no_grad()
     def infer(self, magnitude: Tensor) -> tuple[Tensor, Tensor]:
         """Mask (T, F) and voice probability (T,) of one whole stream of magnitudes (T, F)."""
         mask, vad = self(magnitude[None], pad=True)
         mask = self.masks(mask, self.level.relative(magnitude[None]))[0]
-        logit = vad[0] if self.detector is not None else self.smooth(vad[0])
-        return mask, torch.sigmoid(logit + doubt(magnitude * mask))
+        logit = vad[0] if self.vad_bands is not None else self.smooth(vad[0]) + doubt(magnitude * mask)
+        return mask, torch.sigmoid(logit)
 
     @torch.no_grad()
     def infer_shares(self, magnitude: Tensor) -> Tensor:
@@ -279,7 +251,7 @@ class Koretzky(nn.Module):
     @torch.no_grad()
     def silence_logit(self) -> float:
         """What the detector's CNN says of endless silence."""
-        return float(self.vad_net(torch.full((1, CONTEXT, BINS), SILENCE, device=self.level.tilt.device)))
+        return float(self.cnn(torch.full((1, CONTEXT, BINS), SILENCE, device=self.level.tilt.device)))
 
     def smooth(self, logits: Tensor) -> Tensor:
         """Running mean of the CNN's logits (..., T), which begins with that of silence."""

@@ -1,4 +1,4 @@
-"""live: features of the stereo field, a path by bands, and masks for the middle and the side.
+"""live: features of the stereo field, a path by bands, masks for the middle and the side, and whether anybody sings.
 
 What is shipped draws its masks by `nets.bands` alone. A net may have a trunk as well, as all had before: koretzky's
 four convolutions and two pools over 25 frames and a dense layer; a GRU after it, which adds to it what it remembers;
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from rtsep.training import gru
 from rtsep.training.nets.bands import COUNT, Bands, BandSizes
-from rtsep.training.nets.koretzky import (
+from rtsep.training.nets.spectrum import (
     BINS,
     CONTEXT,
     FEATURE_MEAN,
@@ -52,6 +52,7 @@ class LiveConfig:
     across: int = 32  # units along the bands, each way
     slow: int = 96  # numbers that each band remembers in each block
     blocks: int = 3
+    voice: int = 8  # numbers a band tells of whether anybody sings; 0: no detector
     dropout_pool: float = 0.04  # the mash-ups are endless: more made the net too small for them
     dropout_dense: float = 0.12
     level_decay: float = 0.995  # per `GRID` samples: 2.3 s at 44.1 kHz
@@ -82,7 +83,7 @@ class LiveConfig:
     @staticmethod
     def from_dict(values: dict[str, object]) -> LiveConfig:
         """The inverse of `to_dict`."""
-        values = {"width": 0, **values}  # nets from before there was one
+        values = {"width": 0, "voice": 0, **values}  # nets from before there was one
         return LiveConfig(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in values.items()})  # type: ignore[arg-type]
 
 
@@ -117,7 +118,7 @@ class Live(nn.Module):
         if c.dense:
             self._add_trunk()
         if c.width:
-            sizes = BandSizes(FEATURES, RECENT + c.ahead, c.width, c.across, c.slow, c.blocks)
+            sizes = BandSizes(FEATURES, RECENT + c.ahead, c.width, c.across, c.slow, c.blocks, c.voice)
             self.bands = Bands(sizes, told=c.dense > 0)
         self.register_buffer("tilt", tilt(), persistent=False)
 
@@ -149,6 +150,11 @@ class Live(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
+    @property
+    def detects(self) -> bool:
+        """Whether it tells if anybody sings."""
+        return self.config.width > 0 and self.config.voice > 0
+
     def features(self, field: Tensor, warm: Tensor | None = None) -> Tensor:
         """Stereo field (B, T, 4, F) to maps (B, 4, T, F) that do not depend on the playing level.
 
@@ -163,6 +169,12 @@ class Live(nn.Module):
         x = torch.cat([(scaled - FEATURE_MEAN) / FEATURE_SCALE, field[:, :, 2:]], 2)
         return x.transpose(1, 2).contiguous(memory_format=torch.channels_last)
 
+    def after_silence(self, x: Tensor) -> Tensor:
+        """Features (B, 4, T, F) with the context of silence before them that a stream begins with."""
+        past = x.new_zeros(len(x), FEATURES, CONTEXT - 1, x.shape[3])
+        past[:, :2] = SILENCE
+        return torch.cat([past, x], 2).contiguous(memory_format=torch.channels_last)
+
     def trunk(self, x: Tensor) -> Tensor:
         """Features (B, 4, T, F) to the dense layer (B, T - 24, dense)."""
         x = F.leaky_relu_(self.norms[0](self.convs[0](x)), LEAK)
@@ -174,13 +186,16 @@ class Live(nn.Module):
         x = self.dense(x.permute(0, 2, 3, 1).flatten(2))
         return F.leaky_relu(self.norm_dense(x.transpose(1, 2)).transpose(1, 2), LEAK)
 
-    def masks(self, x: Tensor, start: Tensor | None = None, member: LiveConfig | None = None) -> tuple[Tensor, Tensor]:
-        """Features (B, 4, T, F) to logits (B, T - 24, 2, F) and all that is remembered at the end (B, carried).
+    def masks(
+        self, x: Tensor, start: Tensor | None = None, member: LiveConfig | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Features (B, 4, T, F) to logits of masks (B, T - 24, 2, F), of voice (B, T - 24), and all that is remembered.
 
-        `start` (B, carried) is what it begins with; zeros if not given. With a `member` of the family the path by bands
-        hears only what lies ahead of that one, and has as many blocks; the masks are for the same frames.
+        What is remembered at the end is (B, carried), as is `start`: what it begins with; zeros if not given. With a
+        `member` of the family the path by bands hears only what lies ahead of that one, and has as many blocks; the
+        masks are for the same frames.
         """
-        c, logits = self.config, None
+        c, logits, voice = self.config, None, None
         member = member or c
         start = x.new_zeros(len(x), c.carried) if start is None else start
         ends = []
@@ -190,11 +205,11 @@ class Live(nn.Module):
         if c.width:
             seen = x[:, :, CONTEXT - RECENT - c.ahead : x.shape[2] - (c.ahead - member.ahead)]
             before = start[:, -self.bands.size :].unflatten(1, self.bands.state)
-            more, slow = self.bands(seen, logits, before, RECENT + member.ahead, member.blocks)
+            more, voice, slow = self.bands(seen, logits, before, RECENT + member.ahead, member.blocks)
             logits = more if logits is None else logits + more
             ends.append(slow.flatten(1))
         assert logits is not None
-        return logits.transpose(1, 2), torch.cat(ends, 1)
+        return logits.transpose(1, 2), voice, torch.cat(ends, 1)
 
     def _by_trunk(self, x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """Features to the logits (B, 2, T - 24, F) of the trunk, and its memory (B, units)."""
@@ -231,13 +246,16 @@ class Live(nn.Module):
         else:
             self.touch.bias.add_(shift)
 
-    @torch.no_grad()
     def infer(self, field: Tensor) -> Tensor:
         """Masks (T, 2, F) of one whole stream of fields (T, 4, F), hop by hop."""
+        return self.hear(field)[0]
+
+    @torch.no_grad()
+    def hear(self, field: Tensor) -> tuple[Tensor, ...]:
+        """`infer`; and where there is a detector, the probabilities of voice (T, 1, 1)."""
         k, t = self.config.apart, len(field)
         turns = F.pad(field, (0, 0, 0, 0, 0, -t % k)).unflatten(0, (-1, k)).transpose(0, 1)  # (k, T / k, 4, F)
         x = self.features(turns)
-        past = x.new_zeros(k, FEATURES, CONTEXT - 1, x.shape[3])
-        past[:, :2] = SILENCE
-        x = torch.cat([past, x], 2).contiguous(memory_format=torch.channels_last)
-        return torch.sigmoid(self.masks(x)[0].float()).transpose(0, 1).flatten(0, 1)[:t]
+        logits, voice, _ = self.masks(self.after_silence(x))
+        found = [logits] if voice is None else [logits, voice[..., None, None]]
+        return tuple(torch.sigmoid(of.float()).transpose(0, 1).flatten(0, 1)[:t] for of in found)

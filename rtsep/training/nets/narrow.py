@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rtsep.training.nets.koretzky import SILENCE, Level, NetConfig, tilt
+from rtsep.training.nets.koretzky import Level, NetConfig
+from rtsep.training.nets.spectrum import SILENCE, tilt
 
 BINS = 372
 TINY = 1e-6  # least output: the quotient of two of them stays a number

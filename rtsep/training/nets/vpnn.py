@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rtsep.training.nets.koretzky import FEATURE_MEAN, FEATURE_SCALE, LEAK
 from rtsep.training.nets.narrow import BINS, NarrowNet, sources
+from rtsep.training.nets.spectrum import FEATURE_MEAN, FEATURE_SCALE, LEAK
 
 COLOUR_BIAS = 0.0938
 COLOUR_RANGE = 2 * FEATURE_MEAN  # log magnitude of the brightest colour

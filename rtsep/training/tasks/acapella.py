@@ -16,9 +16,9 @@ from rtsep.training import live, losses, proof, streaming
 from rtsep.training.augment import CONTEXT, HOP, Mixer
 from rtsep.training.data import load
 from rtsep.training.evaluate import score, separate, summarize
-from rtsep.training.export import Made
+from rtsep.training.made import Made
 from rtsep.training.nets.acapella import BINS, FIELD, QUIET, Acapella, AcapellaV2, Encoder, Past
-from rtsep.training.nets.koretzky import FEATURE_MEAN, FEATURE_SCALE
+from rtsep.training.nets.spectrum import FEATURE_MEAN, FEATURE_SCALE
 from rtsep.training.precision import mixed
 from rtsep.training.songs import songs
 from rtsep.training.stereo import StereoMixer

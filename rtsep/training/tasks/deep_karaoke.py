@@ -17,7 +17,7 @@ from rtsep.training import proof, streaming
 from rtsep.training.augment import CONTEXT, HOP, Mixer
 from rtsep.training.data import load
 from rtsep.training.evaluate import score, separate, summarize
-from rtsep.training.export import Made
+from rtsep.training.made import Made
 from rtsep.training.nets.deep_karaoke import BANDS, BINS, FRAMES, MEAN, SPREAD, UNIT, DeepKaraoke
 from rtsep.training.precision import mixed
 from rtsep.training.songs import songs

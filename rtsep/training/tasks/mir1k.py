@@ -20,7 +20,7 @@ from rtsep.training.precision import mixed
 from rtsep.training.trainer import Settings, Task
 
 if TYPE_CHECKING:
-    from rtsep.training.export import Made
+    from rtsep.training.made import Made
 
 
 @dataclass(frozen=True, slots=True)

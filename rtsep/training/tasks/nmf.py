@@ -16,7 +16,7 @@ from rtsep.training.nets.nmf import BINS, Floats, Nmf, bands
 from rtsep.training.trainer import Run, Settings, Task
 
 if TYPE_CHECKING:
-    from rtsep.training.export import Made
+    from rtsep.training.made import Made
 
 WINDOW, HOP = 2048, 512
 #: Frames of a piece of sound and patches that are taken from it.
