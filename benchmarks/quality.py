@@ -30,6 +30,7 @@ from rtsep.evaluation.scores import frame_accuracy, sdr, sdr_gain
 from rtsep.separators.base import Separator
 from rtsep.separators.registry import create
 from rtsep.spec import PROFILES, StreamSpec
+from rtsep.training.augment import HOP
 from rtsep.training.data import CACHE_RATE
 from rtsep.training.evaluate import vad_truth
 from rtsep.training.songs import Song, songs
@@ -67,7 +68,8 @@ def measure(song: Song, separator: Separator | None) -> dict[str, Any]:
     vocals, voice = separate(separator, mixture, CACHE_RATE)
     row["vocals_gain"] = sdr_gain(song.vocals, vocals, mixture)
     row["accompaniment_gain"] = sdr_gain(song.accompaniment, mixture - vocals, mixture)
-    if voice:
+    # The truth is known at koretzky's hops, of the frame that is heard.
+    if voice and separator.required_hop(CACHE_RATE) == HOP and not separator.latency:
         truth = vad_truth(song.vocals.mean(0), song.loud)
         row["vad"] = frame_accuracy(truth[: len(voice)], np.array(voice[: len(truth)]) > 0.5)
         row["voiced"] = float(truth.mean())

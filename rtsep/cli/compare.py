@@ -78,6 +78,7 @@ def compare(
 
     warm.ensure(lambda text: None if quiet else print(text, file=sys.stderr))
 
+    from rtsep.errors import UsageError
     from rtsep.evaluation import compare as listening
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -100,6 +101,8 @@ def compare(
                 task, completed=done, total=total, description=name.replace("[", r"\[")
             ),
         )
+    for name, fault in page["faults"]:
+        print(f"rtsep: {name}: {fault}", file=sys.stderr)
     if not quiet:
         print(f"{output / 'index.html'}: {len(page['trials'])} comparisons of {', '.join(page['methods'])}")
-    return 0
+    return UsageError.exit_code if page["faults"] else 0

@@ -49,6 +49,7 @@ PARTS = ("drums", "bass", "other")
 
 #: Where the built-in song is recorded when there is nothing else to play.
 DEMO_FOLDER = "demo"
+DEMO_MARK = ".recorded-by-the-demo"
 
 _Place = Annotated[str | None, Parameter(allow_leading_hyphen=True, group=SOUND)]
 _Level = Annotated[float | None, Parameter(allow_leading_hyphen=True, group=MIX)]
@@ -233,8 +234,11 @@ def _play(
     stream, record, overwrite = chosen.stream, chosen.record.dir, chosen.record.overwrite
     source, sink, note = places(stream.input, stream.output)
     if note and stream.input is None and source == "demo" and record is None:
-        record, overwrite = DEMO_FOLDER, overwrite or _only_a_recording(Path(DEMO_FOLDER))
-        note += f" Its mixture, vocals and accompaniment are recorded to {DEMO_FOLDER}/."
+        if overwrite or _demo_may_write(Path(DEMO_FOLDER)):
+            record, overwrite = DEMO_FOLDER, True
+            note += f" Its mixture, vocals and accompaniment are recorded to {DEMO_FOLDER}/."
+        else:
+            note += f" {DEMO_FOLDER}/ holds other files, so nothing is recorded (--record DIR chooses another folder)."
     note = "\n".join(filter(None, (note, why)))
     options = SessionOptions(
         input=source,
@@ -251,7 +255,7 @@ def _play(
         parts_db={name: level for name in PARTS if (level := getattr(chosen.mix, f"{name}_db")) is not None},
         bypass=chosen.mix.bypass,
         params=params,
-        record=Path(record) if record else None,
+        record=Path(record).expanduser() if record else None,
         record_format=chosen.record.format,
         overwrite=overwrite,
         duration_s=duration,
@@ -286,8 +290,19 @@ def places(source: str | None, sink: str | None) -> tuple[str, str, str]:
     return "demo", "speakers" if speakers else "null", note
 
 
-def _only_a_recording(folder: Path) -> bool:
-    """Whether a folder holds nothing but an earlier recording, which the same song may replace."""
+def _demo_may_write(folder: Path) -> bool:
+    """Whether the built-in song may be recorded to a folder: it is new, or holds nothing but that song's recording.
+
+    A file in it, `DEMO_MARK`, tells that the recording is the program's own: anybody else's may have the same names.
+    """
     stems = ("mixture", "vocals", "accompaniment", *PARTS)
-    names = {f"{stem}.{kind}" for stem in stems for kind in ("wav", "flac")}
-    return folder.is_dir() and all(entry.name in names for entry in folder.iterdir())
+    names = {DEMO_MARK, *(f"{stem}.{kind}" for stem in stems for kind in ("wav", "flac"))}
+    try:
+        inside = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+        if not inside <= names or (inside and DEMO_MARK not in inside):
+            return False
+        folder.mkdir(exist_ok=True)
+        (folder / DEMO_MARK).touch()
+    except OSError:
+        return False
+    return True

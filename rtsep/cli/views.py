@@ -45,8 +45,8 @@ class View:
 
     def print(self, text: str) -> None:
         """Write a line at once."""
-        # Nobody may read any more (a closed pipe): the sound goes on all the same.
-        with contextlib.suppress(BrokenPipeError):
+        # Nobody may read any more (a closed pipe, a full disk): the sound goes on all the same.
+        with contextlib.suppress(OSError):
             print(text, file=self.stream, flush=True)
 
 
@@ -98,9 +98,9 @@ def view_for(output: str, *, quiet: bool, json: bool) -> View:
     Parameters
     ----------
     output : str
-        Where the sound goes; with ``"-"`` it has stdout for itself, and the view goes to stderr.
+        Where the sound goes; with ``"-"`` or ``"-:ENCODING"`` it has stdout for itself, and the view goes to stderr.
     """
-    stream = sys.stderr if output == "-" else sys.stdout
+    stream = sys.stderr if output.partition(":")[0] == "-" else sys.stdout
     if json:
         return JsonLines(stream)
     if quiet:

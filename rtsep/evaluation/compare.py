@@ -12,13 +12,14 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from rtsep.errors import UsageError
+from rtsep.errors import RtsepError, UsageError
 from rtsep.evaluation.estimates import separate
 from rtsep.evaluation.layouts import find_songs
 from rtsep.evaluation.methods import Method, chosen
@@ -82,16 +83,18 @@ def compare(
     Returns
     -------
     dict
-        What the page holds, without its sounds.
+        What the page holds, without its sounds; and ``"faults"``: songs that are not on it, each with its reason.
 
     Raises
     ------
     UsageError
-        Too few methods, nothing to play, silence in an excerpt, or `truth` where there is none.
+        Too few methods, nothing to play, `truth` where there is none; or silence in an excerpt, of the only song.
     """
     loudness_meter(48000)
-    if seconds < 1:
-        raise UsageError(f"excerpts of {seconds:g} s are too short: at least 1 s is wanted")
+    if not 1 <= seconds < math.inf:
+        raise UsageError(f"excerpts of {seconds:g} s are not possible: at least 1 s is wanted")
+    if start is not None and not math.isfinite(start):
+        raise UsageError(f"an excerpt cannot begin at {start:g} s")
     if unknown := [part for part in parts if part not in TARGETS]:
         raise UsageError(f"unknown part '{unknown[0]}': {' and '.join(TARGETS)} are possible")
     methods = chosen(separators, settings, hop, device)
@@ -101,10 +104,21 @@ def compare(
     found = sources(source, layout, songs, truth)
     page: dict[str, Any] = {"title": source.resolve().name, "methods": labels, "trials": [], "levels": []}
     ready: list[tuple[Sound, int]] = []
+    faults: list[tuple[str, str]] = []
     for number, (name, read) in enumerate(found):
-        for part, sounds, rate in _excerpts(name, read, methods, parts, start, seconds, device):
+        try:
+            matches = [
+                (part, matched(sounds, rate, part), rate)
+                for part, sounds, rate in _excerpts(read, methods, parts, start, seconds, device)
+            ]
+        except RtsepError as error:
+            if len(found) == 1:
+                raise type(error)(f"{name}: {error}") from error
+            faults.append((name, str(error)))
+            matches = []
+        for part, sounds, rate in matches:
             first = len(ready)
-            for label, (sound, gain_db, lufs) in matched(sounds, rate, f"{name}, {part}").items():
+            for label, (sound, gain_db, lufs) in sounds.items():
                 ready.append((sound, rate))
                 page["levels"].append({"method": label, "gain_db": round(gain_db, 2), "lufs": round(lufs, 2)})
             for a, b in itertools.combinations(range(len(labels)), 2):
@@ -112,12 +126,14 @@ def compare(
                 page["trials"].append({**trial, "sounds": [first + a, first + b]})
         if progress is not None:
             progress(number + 1, len(found), name)
+    if not ready:
+        raise UsageError(f"no song of {len(found)} can be compared; {faults[0][0]}: {faults[0][1]}")
     with made_folder(out):
         (out / "sounds").mkdir(exist_ok=True)
         for number, (sound, rate) in enumerate(ready):
             _write_sound(out / "sounds" / f"{number}.js", number, sound, rate)
         _write_page(page, out)
-    return page
+    return page | {"faults": faults}
 
 
 def sources(source: Path, layout: str, patterns: Sequence[str], truth: bool) -> list[Source]:
@@ -127,16 +143,18 @@ def sources(source: Path, layout: str, patterns: Sequence[str], truth: bool) -> 
     """
     if source.is_dir():
         try:
-            kind, found = find_songs(source, layout, None if layout == "auto" else "all", patterns)
+            kind, found = find_songs(source, layout, "all", patterns)
         except UsageError:
-            if layout != "auto" or patterns:
+            if layout != "auto":
                 raise
             kind, found = "", []
         if found and (kind != "mir1k" or layout == "mir1k"):
             return [(song.name, _reader_of(song)) for song in found]
-        paths = sorted(path for path in source.iterdir() if path.suffix.lower().lstrip(".") in SUFFIXES)
+        there = sorted(path for path in source.iterdir() if path.suffix.lower().lstrip(".") in SUFFIXES)
+        paths = [path for path in there if not patterns or any(fnmatch(path.stem, text) for text in patterns)]
         if not paths:
-            raise UsageError(f"no song in the folder {source}: sound files, or a data set, are wanted")
+            wanted = f"called {' or '.join(patterns)} " if patterns and there else ""
+            raise UsageError(f"no song {wanted}in the folder {source}: sound files, or a data set, are wanted")
     else:
         paths = [source]
     if truth:
@@ -158,7 +176,6 @@ def _read(path: Path) -> tuple[int, Sound]:
 
 
 def _excerpts(
-    name: str,
     read: Callable[[], tuple[int, Sound, dict[str, Sound]]],
     methods: Sequence[Method],
     parts: Sequence[str],
@@ -172,7 +189,9 @@ def _excerpts(
     length = min(frames, int(seconds * rate))
     begin = (frames - length) // 2 if start is None else int(start * rate)
     if begin < 0 or begin + min(rate, length) > frames:
-        raise UsageError(f"{name} is {frames / rate:.1f} s long: an excerpt cannot begin at {start:g} s")
+        raise UsageError(f"it is {frames / rate:.1f} s long: an excerpt cannot begin at {start:g} s")
+    if frames < rate:
+        raise UsageError(f"it is {frames / rate:.2f} s long: at least 1 s is wanted")
     length = min(length, frames - begin)
     lead = min(begin, int(LEAD_SECONDS * rate))
     heard = np.ascontiguousarray(mixture[:, begin - lead : begin + length])

@@ -7,8 +7,10 @@ and the mixture where it is stored. Nothing is decoded here.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rtsep.errors import UsageError, nearest
@@ -65,6 +67,8 @@ class SongFiles:
         As stored; vocals + accompaniment where there is none.
     fault : str
         Why the song cannot be read; empty if nothing is known against it.
+    split : str
+        Of the data set, where it has such.
     """
 
     name: str
@@ -73,6 +77,7 @@ class SongFiles:
     mixture: Part | None = None
     fault: str = ""
     stems: tuple[str, ...] = ()
+    split: str = ""
 
 
 def find_songs(
@@ -115,7 +120,8 @@ def find_songs(
         raise UsageError(f"{root} is {'a file' if root.exists() else 'missing'}: the folder of a data set is wanted")
     found: list[tuple[str, SongFiles]] = []
     for name in _ORDER if layout == "auto" else (layout,):
-        if found := _FINDERS[name](root):
+        found = _FINDERS[name](root)
+        if found and (layout != "auto" or name != "mir1k" or _like_mir1k(root, found)):
             layout = name
             break
     else:
@@ -133,12 +139,18 @@ def find_songs(
         found = [(part, song) for part, song in found if wanted in (part, "all")]
         if not found:
             raise UsageError(f"{root} (layout {layout}) has no songs of the split '{wanted}': it has {_listed(splits)}")
-    songs = sorted((song for _, song in found), key=lambda song: song.name)
+    songs = [replace(song, name=_printable(song.name), split=part) for part, song in found]
+    songs.sort(key=lambda song: song.name)
     chosen = [song for song in songs if not patterns or any(fnmatch.fnmatch(song.name, text) for text in patterns)]
     if not chosen:
         names = ", ".join(song.name for song in songs[:8]) + (", ..." if len(songs) > 8 else "")
         raise UsageError(f"no song of {root} is called {' or '.join(patterns)} (songs: {names})")
     return layout, chosen
+
+
+def _printable(name: str) -> str:
+    """A name as text that can be written: what is no UTF-8 in it, as in archives of old, as escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _listed(texts: Iterable[str]) -> str:
@@ -159,8 +171,20 @@ def _sound(folder: Path, stem: str) -> Path | None:
     return None
 
 
+def _files(root: Path) -> Iterator[Path]:
+    """All files below a folder, behind links to folders too; each folder once."""
+    seen = set()
+    for folder, inner, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder) / name for name in names)
+
+
 def _folders(root: Path) -> list[Path]:
-    return sorted({path.parent for path in root.rglob("*.*") if path.is_file()})
+    return sorted({path.parent for path in _files(root) if path.is_file()})
 
 
 def _name(folder: Path, root: Path) -> str:
@@ -203,18 +227,24 @@ def _split_name(path: Path, root: Path) -> str:
 
 def _musdb18(root: Path) -> list[tuple[str, SongFiles]]:
     found = []
-    for path in sorted(root.rglob("*.stem.mp4")):
+    for path in sorted(path for path in _files(root) if path.name.endswith(".stem.mp4")):
         parts = {stem: Part(path, stream=number) for stem, number in _STREAMS.items()}
         name = path.relative_to(root).as_posix().removesuffix(".stem.mp4")
         band = tuple(parts[stem] for stem in _BAND)
         found.append(
             (_split_name(path, root), SongFiles(name, (parts["vocals"],), band, parts["mixture"], stems=_BAND))
         )
+    banded = bool(found)
     for folder in _folders(root):
-        if any(_sound(folder, stem) for stem in _BAND) and not _sound(folder, "accompaniment"):
+        there = [_sound(folder, stem) is not None for stem in _BAND]
+        whole = all(there) or not _sound(folder, "accompaniment")
+        if whole and (any(there) or (_sound(folder, "vocals") and _sound(folder, "mixture"))):
             song = _song(_name(folder, root), folder, _sound(folder, "mixture"), _BAND)
             found.append((_split_name(folder, root), song))
-    return found
+            banded |= any(there)
+    if not banded:  # songs of another layout
+        return []
+    return list({song.name: (part, song) for part, song in found}.values())  # decoded ones rather than .stem.mp4
 
 
 def _dsd100(root: Path) -> list[tuple[str, SongFiles]]:
@@ -239,6 +269,12 @@ def _mir1k(root: Path) -> list[tuple[str, SongFiles]]:
         split = "train" if singer.lower() in _MIR1K_TRAINING else "test"
         found.append((split, SongFiles(path.stem, (Part(path, channel=1),), (Part(path, channel=0),))))
     return found
+
+
+def _like_mir1k(root: Path, found: list[tuple[str, SongFiles]]) -> bool:
+    """Whether stereo files are called as MIR-1K's are: any folder of songs would do otherwise."""
+    named = all(re.fullmatch(r"[A-Za-z]+_\d+(_\d+)?", song.name) for _, song in found)
+    return named or not any(root.glob("*.wav"))
 
 
 _FINDERS: dict[str, Callable[[Path], list[tuple[str, SongFiles]]]] = {

@@ -21,8 +21,10 @@ _SWEEP = re.compile(rf"(?P<separator>.+):(?P<param>\w+)=(?P<low>{_NUMBER})\.\.(?
 _PACKAGE = Path(__file__).resolve().parent.parent
 #: Code that every score depends on, besides the separator's own.
 _CODE = (
-    *("dsp/*.py", "engine/chain.py", "engine/offline.py", "separators/base.py", "separators/kernels.py"),
-    *(f"evaluation/{name}.py" for name in ("estimates", "metrics", "oracles", "scores", "sound")),
+    *("__init__.py", "native.py", "dsp/*.py", "io/feed.py"),
+    *("engine/chain.py", "engine/offline.py", "engine/inference.py", "engine/stream.py"),
+    *(f"separators/{name}.py" for name in ("base", "kernels", "features", "gate", "onnx", "compiled_net", "session")),
+    *(f"evaluation/{name}.py" for name in ("estimates", "metrics", "oracles", "scores", "song", "sound")),
 )
 
 
@@ -95,9 +97,16 @@ def plan(
     """
     if not separators and not sweeps:
         raise UsageError("no separator is named: --separator A,B (`rtsep models` lists them)")
-    made = chosen(separators, list(settings), hop, device)
-    for text in sweeps:
-        made += _sweep(text, made, hop, device)
+    swept = [_swept(text) for text in sweeps]
+    labels = [_label(name) for name in separators]
+    further = dict.fromkeys(match["separator"] for match in swept if _label(match["separator"]) not in labels)
+    bases = chosen([*separators, *further], list(settings), hop, device)
+    made = bases[: len(labels)]
+    for match in swept:
+        made += _sweep(match, bases, device)
+    rows = [method.label for method in made]
+    if twice := next((label for label in rows if rows.count(label) > 1), None):
+        raise UsageError(f"two rows would be called {twice}: each sweep needs values of its own")
     grids = dict.fromkeys((method.hop, method.rates) for method in made)
     for number, (grid_hop, rates) in enumerate(grids):
         among = [other for other, _ in list(grids)[:number]]
@@ -160,15 +169,18 @@ def _check_used(texts: Iterable[str], methods: Sequence[Method], labels: Sequenc
             )
 
 
-def _sweep(text: str, methods: Sequence[Method], hop: int, device: str) -> list[Method]:
+def _swept(text: str) -> re.Match[str]:
     match = _SWEEP.fullmatch(text)
     if match is None or int(match["count"]) < 2:
         raise UsageError(
             f"--sweep {text} is not understood: SEPARATOR:NAME=LOW..HIGH/COUNT is, such as midside:width=0.1..0.9/9"
         )
+    return match
+
+
+def _sweep(match: re.Match[str], methods: Sequence[Method], device: str) -> list[Method]:
     label = _label(match["separator"])
-    base = next((method for method in methods if method.label == label), None)
-    base = base or _method(match["separator"], label, hop, device)
+    base = next(method for method in methods if method.label == label)
     known = create(base.source, device=device).params
     count, low, high = int(match["count"]), float(match["low"]), float(match["high"])
     points = []
@@ -193,6 +205,9 @@ def checksum(separator: Separator) -> str:
     if folder is not None:
         # The manifest holds the checksum of the net's file, which is verified whenever it is opened.
         files.add(Path(folder) / MANIFEST)
+    given = Path(getattr(separator, "path", "")).expanduser()  # a sound file that it plays against
+    if given.is_file():
+        files.add(given)
     return _digest(sorted(files))
 
 

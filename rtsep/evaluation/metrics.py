@@ -192,8 +192,14 @@ def _score(names: Collection[str], song: Song, pairs: Mapping[str, Pair]) -> dic
 
 
 def _bss(rows: dict[str, Scores], columns: Sequence[str], compute: Any, silent: Sequence[bool]) -> None:
-    """Add figures of shape (columns, targets) to the rows of the targets that are not silent."""
-    values = compute()
+    """Add figures of shape (columns, targets) to the rows of the targets that are not silent.
+
+    Where the library refuses the sound, as it does a stem whose channels cancel in their mean, no figure is defined.
+    """
+    try:
+        values = compute()
+    except ValueError:
+        values = np.full((len(columns), len(rows)), np.nan)
     for number, row in enumerate(rows.values()):
         for column, of_targets in zip(columns, values, strict=True):
             value = float(of_targets[number])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def pyplot() -> Any:
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is not installed: pip install 'rtsep[eval]'") from None
     matplotlib.use("Agg")
+    matplotlib.rcParams["text.parse_math"] = False  # a name may hold dollars
+    warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # or letters that the font lacks
     matplotlib.rcParams["svg.hashsalt"] = "rtsep"  # the same picture from the same figures
     from matplotlib import pyplot as plt
 

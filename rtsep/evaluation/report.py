@@ -106,13 +106,15 @@ def _cost(results: Results) -> str:
 
 def _listen(results: Results, work: Sequence[Job], out: Path) -> str:
     sections = []
+    records = {record["song"]: record["methods"] for record in results["songs"]}
     for job in work:
-        if not job.audio:
+        heard = {label for label, entry in records[job.files.name].items() if entry.get("audio") == job.audio}
+        if not (job.audio and heard):
             continue
         rows = []
         for method in [{"label": "truth"}, *results["methods"]]:
             paths = [sound_path(job, method["label"], target) for target in TARGETS]
-            if not method.get("sweep") and all(path.is_file() for path in paths):
+            if method["label"] in heard | {"truth"} and not method.get("sweep"):
                 players = "".join(
                     _player(target, _link(path, out)) for target, path in zip(TARGETS, paths, strict=True)
                 )

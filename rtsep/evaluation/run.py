@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import multiprocessing
 import os
 import platform
@@ -87,7 +88,7 @@ def evaluate(
     """
     if audio not in AUDIO:
         raise UsageError(f"unknown format of sound '{audio}': {nearest(audio, AUDIO)}")
-    if seconds is not None and seconds < 1:
+    if seconds is not None and not 1 <= seconds < math.inf:
         raise UsageError(f"{seconds:g} s of each song are too short: at least 1 s is wanted")
     layout, found = layouts.find_songs(data, layout, split, songs, split_of)
     chosen = metrics.chosen_metrics(metric_names, layout)
@@ -118,7 +119,7 @@ def evaluate(
             "command": command,
             "data": data.resolve().name,
             "layout": layout,
-            "split": split or "",
+            "split": split or next(iter({files.split for files in found}), ""),
             "seconds_per_song": seconds,
             "processes": min(jobs, len(work)),
             "metrics": {name: asdict(metrics.METRICS[name]) for name in chosen},

@@ -57,14 +57,15 @@ def sound_path(job: Job, method: str, target: str) -> Path:
 
 def picture_path(job: Job, method: str) -> Path:
     """Where the spectrograms of a method are kept."""
-    return job.out / "plots" / f"spectrogram-{slug(method)}.png"
+    return job.out / "plots" / f"spectrogram-{slug(method)}-{slug(job.files.name)}.png"
 
 
 def run(job: Job) -> dict[str, Any]:
     """Score a song with all methods that are not scored yet, keep the results, and return them.
 
-    A song that cannot be scored has a ``"fault"``; so has a method that fails on it. The file of the song is always
-    whole: written beside its place, then renamed.
+    A song that cannot be scored has a ``"fault"``; so has a method that fails on it, whatever the reason: the other
+    songs go on. The file of the song is always whole, written beside its place and then renamed, and keeps what it
+    had where the song cannot be scored now.
     """
     path = record_path(job.out, job.files.name)
     record: dict[str, Any] = {"song": job.files.name, "methods": {}}
@@ -76,7 +77,8 @@ def run(job: Job) -> dict[str, Any]:
         kept = {
             method.label: known[method.label]
             for method in job.methods
-            if known.get(method.label, {}).get("key") == keys[method.label] and _complete(job, method)
+            if known.get(method.label, {}).get("key") == keys[method.label]
+            and _complete(job, method, known[method.label])
         }
         if len(kept) == len(job.methods):
             return {**old, "methods": kept}
@@ -85,12 +87,14 @@ def run(job: Job) -> dict[str, Any]:
         record["methods"] = _score(job, song, keys, kept)
         _write(path, {**record, "methods": {**known, **record["methods"]}})
         return record
-    except RtsepError as error:
-        record |= {"fault": str(error), "methods": {}}
-    except (OSError, MemoryError) as error:
-        record |= {"fault": f"{type(error).__name__}: {error}", "methods": {}}
-    _write(path, record)
-    return record
+    except Exception as error:  # a library may refuse what nobody thought of
+        return record | {"fault": _fault(error), "methods": {}}
+
+
+def _fault(error: Exception) -> str:
+    """What went wrong, in one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RtsepError) else f"{type(error).__name__}: {text}"
 
 
 def _score(job: Job, song: Song, keys: dict[str, str], kept: dict[str, Any]) -> dict[str, Any]:
@@ -119,8 +123,9 @@ def _score(job: Job, song: Song, keys: dict[str, str], kept: dict[str, Any]) -> 
                     _draw(job, method.label, song, parts["vocals"], excerpt, probe)
             if job.audio:
                 _keep_sound(job, song, method.label, parts["vocals"], parts["accompaniment"], excerpt)
-        except RtsepError as error:
-            entry = {"key": "", "fault": str(error)}
+                entry["audio"] = job.audio
+        except Exception as error:  # of any kind: the other methods go on
+            entry = {"key": "", "fault": _fault(error)}
         found[method.label] = entry
     return found
 
@@ -174,8 +179,10 @@ def _draw(job: Job, label: str, song: Song, vocals: Sound, excerpt: slice, probe
     spectrograms(picture_path(job, label), title, song.samplerate, pieces, np.array(probe.masks), probe.spec.samplerate)
 
 
-def _complete(job: Job, method: Method) -> bool:
-    """Whether sound and picture of a method are there, as far as they are wanted."""
+def _complete(job: Job, method: Method, entry: dict[str, Any]) -> bool:
+    """Whether sound and picture of a method are there, as far as they are wanted, and belong to these results."""
+    if job.audio and entry.get("audio") != job.audio:
+        return False
     wanted = [sound_path(job, name, target) for name in (method.label, "truth") for target in metrics.TARGETS]
     wanted = wanted if job.audio else []
     if job.picture and method.kind == "separator" and not method.sweep:

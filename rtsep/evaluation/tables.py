@@ -43,14 +43,15 @@ def summarize(results: Results) -> dict[str, Any]:
     for method in results["methods"]:
         label = method["label"]
         songs = scored(results, label)
-        row: dict[str, Any] = {"songs": len(songs)}
+        row: dict[str, Any] = {"songs": len(songs), "counts": {}}
         for target in targets(results):
-            row[target] = {}
+            row[target], row["counts"][target] = {}, {}
             for name in results["metrics"]:
                 for column in METRICS[name].columns:
                     values = [song["methods"][label]["scores"].get(target, {}).get(column) for song in songs]
                     seconds = [song["seconds"] for song in songs]
                     row[target][column] = over_songs(METRICS[name], values, seconds)
+                    row["counts"][target][column] = sum(value is not None for value in values)
         for fact in ("latency_ms", "hop_ms", "p50_ms", "p99_ms"):
             values = [song["methods"][label][fact] for song in songs if fact in song["methods"][label]]
             if values:
@@ -80,6 +81,12 @@ def heading(results: Results) -> str:
     return f"{results['data']} (layout {results['layout']}{split}): {len(good)} songs, {minutes:.1f} min{part}"
 
 
+def counted(row: dict[str, Any], target: str) -> str:
+    """How many songs the figures of a part are of; the fewest first, where that is not the same for all figures."""
+    counts = {count for count in row["counts"][target].values() if count} or {0}
+    return " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
+
+
 def figure(value: float | None, sign: bool = False) -> str:
     """A figure in dB, or a dash; what is beyond 100 dB is the rounding of the computation."""
     if value is not None and value > 100:
@@ -99,7 +106,7 @@ def markdown(results: Results) -> str:
             if not known(results, method["label"], target):
                 continue
             values = " | ".join(figure(row[target][name], name == "uSDR gain") for name in names)
-            lines.append(f"| {_title(method)} | {row['songs']} | {values} |")
+            lines.append(f"| {_title(method)} | {counted(row, target)} | {values} |")
         lines.append("")
     lines += ["## What the columns are", "", "Never compare figures of two columns, nor of two data sets.", ""]
     for name, metric in results["metrics"].items():
@@ -108,6 +115,7 @@ def markdown(results: Results) -> str:
         "- floor: the untouched mixture, taken for each part. Ceilings: IBM, |V| > |A|, and IRM, |V|² / (|V|² + |A|²), "
         "per channel, through the separators' own filterbank (window 2048, asymmetric) at the hop that is named. They "
         "bound masks of that filterbank, not every method.",
+        "- songs: how many the figures are of; fewer than there are where a part is silent or a figure not defined.",
         "- –: not defined, as BSS Eval is for a silent estimate. >100: no such distortion at all, as the mixture "
         "has no artifacts.",
         "",

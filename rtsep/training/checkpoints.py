@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +40,29 @@ def write_checkpoint(path: Path, values: dict[str, Any]) -> None:
     part = path.with_suffix(".part")
     torch.save({"format": 1, **values}, part)
     part.replace(path)
+
+
+class Learner:
+    """A net that learns: its weights, their running mean, the optimizer and the step; children make them."""
+
+    model: torch.nn.Module
+    mean: dict[str, torch.Tensor]
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    step: int
+
+    def values(self) -> dict[str, Any]:
+        """What a checkpoint holds; children add name and settings."""
+        values = {"step": self.step, "model": self.model.state_dict(), "mean": self.mean}
+        return values | {"optimizer": self.optimizer.state_dict()}
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        write_checkpoint(path, self.values())
+
+    def restore(self, checkpoint: Mapping[str, Any]) -> None:
+        """Go on where a checkpoint stopped."""
+        self.model.load_state_dict(checkpoint["model"])
+        self.mean = {k: v.to(self.device) for k, v in checkpoint["mean"].items()}
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.step = checkpoint["step"]

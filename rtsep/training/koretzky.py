@@ -18,7 +18,7 @@ import torch
 from rtsep.errors import UsageError
 from rtsep.training import losses
 from rtsep.training.augment import Mixer
-from rtsep.training.checkpoints import read_checkpoint, write_checkpoint
+from rtsep.training.checkpoints import Learner, read_checkpoint
 from rtsep.training.data import CACHE_RATE, load
 from rtsep.training.evaluate import BINS, resynthesize, score, spectra, summarize, widen
 from rtsep.training.folded import first_net
@@ -77,7 +77,7 @@ def phase(config: TrainConfig, step: int) -> Phase:
     return Phase("mask_net", step, first) if step < first else Phase("vad_net", step - first, config.steps - first)
 
 
-class Run:
+class Run(Learner):
     """One training: the nets, the optimizer and where they are."""
 
     def __init__(self, net: NetConfig, config: TrainConfig, device: torch.device) -> None:
@@ -153,18 +153,9 @@ class Run:
         model.load_state_dict(self.mean)
         return model.eval()
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint, whole or not at all."""
-        values = {"name": "koretzky", "net": self.net.to_dict(), "config": asdict(self.config), "step": self.step}
-        values |= {"model": self.model.state_dict(), "mean": self.mean, "optimizer": self.optimizer.state_dict()}
-        write_checkpoint(path, values)
-
-    def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Go on where a checkpoint stopped."""
-        self.model.load_state_dict(checkpoint["model"])
-        self.mean = {k: v.to(self.device) for k, v in checkpoint["mean"].items()}
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.step = checkpoint["step"]
+    def values(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return super().values() | {"name": "koretzky", "net": self.net.to_dict(), "config": asdict(self.config)}
 
 
 def evaluate(model: Koretzky, data: Path, cache: Path, split: str, lookahead: int, seconds: float | None) -> dict:

@@ -7,7 +7,7 @@ optimizer and the step. `init` begins with the weights of a checkpoint or of a s
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from rtsep.dsp.windows import asymmetric_pair
 from rtsep.errors import UsageError
 from rtsep.evaluation.scores import sdr, sdr_gain
 from rtsep.training import losses
-from rtsep.training.checkpoints import read_checkpoint, write_checkpoint
+from rtsep.training.checkpoints import Learner, read_checkpoint
 from rtsep.training.data import Corpus, load
 from rtsep.training.evaluate import WINDOW, resynthesize, spectra
 from rtsep.training.family import DETECTOR, FAMILY, MEMBERS, PROFILES, Turns, members, mixer_of
@@ -72,7 +72,7 @@ class LiveTraining:
         return int(self.before * self.frames)
 
 
-class LiveRun:
+class LiveRun(Learner):
     """One training: the net, the optimizer and where they are."""
 
     def __init__(self, net: LiveConfig, config: LiveTraining, device: torch.device, name: str = "live") -> None:
@@ -155,19 +155,14 @@ class LiveRun:
         model.load_state_dict(self.mean)
         return model.eval()
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint, whole or not at all."""
-        values: dict[str, Any] = {"name": self.name, "net": self.net.to_dict(), "config": asdict(self.config)}
-        values |= {"step": self.step, "model": self.model.state_dict(), "mean": self.mean}
-        values |= {"optimizer": self.optimizer.state_dict(), "ends": self.ends}
-        write_checkpoint(path, values)
+    def values(self) -> dict[str, Any]:
+        """What a checkpoint holds: also the memory's states after the last step."""
+        values = {"name": self.name, "net": self.net.to_dict(), "config": asdict(self.config), "ends": self.ends}
+        return super().values() | values
 
-    def restore(self, checkpoint: dict[str, Any]) -> None:
+    def restore(self, checkpoint: Mapping[str, Any]) -> None:
         """Go on where a checkpoint stopped."""
-        self.model.load_state_dict(checkpoint["model"])
-        self.mean = {k: v.to(self.device) for k, v in checkpoint["mean"].items()}
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.step = checkpoint["step"]
+        super().restore(checkpoint)
         self.ends = checkpoint.get("ends", self.ends).to(self.device)
 
 

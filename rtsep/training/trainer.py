@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from rtsep.errors import UsageError
-from rtsep.training.checkpoints import read_checkpoint, write_checkpoint
+from rtsep.training.checkpoints import Learner, read_checkpoint
 from rtsep.training.journal import Journal
 from rtsep.training.optimizers import make_optimizer
 from rtsep.training.schedule import follow, noted, rate
@@ -101,7 +101,7 @@ class Task:
         return model.eval()
 
 
-class Run:
+class Run(Learner):
     """One training: the net, the optimizer and where they are."""
 
     def __init__(self, task: Task, device: torch.device) -> None:
@@ -153,19 +153,7 @@ class Run:
 
     def values(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        values = {"name": self.task.name, "config": asdict(self.task.settings), "step": self.step}
-        return values | {"model": self.model.state_dict(), "mean": self.mean, "optimizer": self.optimizer.state_dict()}
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint, whole or not at all."""
-        write_checkpoint(path, self.values())
-
-    def restore(self, checkpoint: Mapping[str, Any]) -> None:
-        """Go on where a checkpoint stopped."""
-        self.model.load_state_dict(checkpoint["model"])
-        self.mean = {k: v.to(self.device) for k, v in checkpoint["mean"].items()}
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.step = checkpoint["step"]
+        return super().values() | {"name": self.task.name, "config": asdict(self.task.settings)}
 
     def begin_with(self, checkpoint: Mapping[str, Any]) -> None:
         """Take the weights of another run of the same net; `UsageError` if they do not fit."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rtsep.cli import bench, main, options, run, separate
+from rtsep.cli.views import view_for
 from rtsep.config import Config, Stream
 from rtsep.errors import UsageError
 
@@ -205,9 +206,18 @@ def test_places_that_were_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.places(None, "b")[:2] == ("mic", "b")
 
 
-def test_only_a_recording_may_be_replaced(tmp_path: Path) -> None:
-    assert not run._only_a_recording(tmp_path / "none")
-    (tmp_path / "vocals.wav").touch()
-    assert run._only_a_recording(tmp_path)
-    (tmp_path / "thesis.txt").touch()
-    assert not run._only_a_recording(tmp_path)
+def test_the_demo_replaces_its_own_recording_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    assert run._demo_may_write(folder)
+    (folder / "vocals.wav").touch()
+    assert run._demo_may_write(folder)
+    (folder / "thesis.txt").touch()
+    assert not run._demo_may_write(folder)
+    (tmp_path / "vocals.wav").touch()  # whatever separated that
+    assert not run._demo_may_write(tmp_path)
+
+
+def test_no_text_goes_into_the_sound() -> None:
+    assert view_for("-", quiet=False, json=True).stream is sys.stderr
+    assert view_for("-:int16", quiet=False, json=False).stream is sys.stderr
+    assert view_for("null", quiet=False, json=True).stream is sys.stdout

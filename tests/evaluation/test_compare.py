@@ -64,6 +64,33 @@ def test_what_the_page_holds(page: Path) -> None:
     assert "<!--" not in text and "http" not in text and "song <b>" not in text
 
 
+def test_a_song_that_cannot_be_compared_is_named_and_the_others_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed()
+    songs.write_song(tmp_path / "set" / "good", 0, 4.0)
+    songs.write_song(tmp_path / "set" / "short", 0, 0.3)
+    voice, band = songs.make(1, 4.0)
+    songs.write(tmp_path / "set" / "silent" / "vocals.wav", 0 * voice)
+    songs.write(tmp_path / "set" / "silent" / "accompaniment.wav", band)
+    command = ["compare", str(tmp_path / "set"), "-s", "midside,band", "-o", str(tmp_path / "page"), "-q"]
+    assert main.main([*command, "--seconds", "2"]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert [line.split(":")[1].strip() for line in lines] == ["short", "silent"]
+    assert {trial["song"] for trial in data_of(tmp_path / "page")["trials"]} == {"good"}
+
+
+def test_songs_of_a_folder_are_picked_by_name(tmp_path: Path) -> None:
+    needed()
+    voice, band = songs.make(0, 3.0)
+    for name in ("one", "two"):
+        songs.write(tmp_path / "album" / f"{name}.wav", voice + band)
+    page = compare.compare(tmp_path / "album", tmp_path / "page", ["midside", "band"], songs=["t*"], seconds=1.5)
+    assert {trial["song"] for trial in page["trials"]} == {"two"}
+    with pytest.raises(UsageError, match="called x"):
+        compare.compare(tmp_path / "album", tmp_path / "page", ["midside", "band"], songs=["x"])
+
+
 def test_levels_match_and_sounds_are_aligned(page: Path) -> None:
     from pyloudnorm import Meter
 

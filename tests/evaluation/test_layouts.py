@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -140,3 +141,42 @@ def test_a_folder_of_nothing_known(tmp_path: Path) -> None:
         find_songs(tmp_path)
     with pytest.raises(UsageError, match="missing"):
         find_songs(tmp_path / "nowhere")
+
+
+def test_songs_behind_links_and_odd_names(tmp_path: Path) -> None:
+    songs.write_song(tmp_path / "elsewhere" / "deep", 0, 2.0)
+    root = tmp_path / "set"
+    songs.write_song(root / "plain", 1, 2.0)
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "circle").symlink_to(root)
+    try:
+        os.rename(root / "plain", os.fsencode(root) + b"/caf\xe9")
+    except OSError:  # a file system that wants UTF-8
+        pytest.skip("this file system has no such names")
+    names = [song.name for song in find_songs(root)[1]]
+    assert names == ["caf\\xe9", "linked/deep"]
+    assert load(find_songs(root)[1][0]).samplerate == songs.RATE
+
+
+def test_an_album_is_not_mir1k(tmp_path: Path) -> None:
+    voice, band = songs.make(0, 2.0)
+    for name in ("one", "two"):
+        songs.write(tmp_path / f"{name}.wav", voice + band)
+    with pytest.raises(UsageError, match="no layout that is known"):
+        find_songs(tmp_path)
+    assert find_songs(tmp_path, "mir1k")[0] == "mir1k"
+
+
+def test_musdb18_songs_that_are_there_twice_or_lack_their_band(tmp_path: Path) -> None:
+    parts = stems(0)
+    for name, sound in parts.items():
+        songs.write(tmp_path / "test" / "A" / f"{name}.wav", sound)
+    songs.write(tmp_path / "test" / "A" / "accompaniment.wav", sum(parts.values()) - parts["vocals"])
+    (tmp_path / "test" / "A.stem.mp4").write_bytes(b"the same, encoded")
+    songs.write(tmp_path / "test" / "B" / "vocals.wav", parts["vocals"])
+    songs.write(tmp_path / "test" / "B" / "mixture.wav", sum(parts.values()))
+    layout, found = find_songs(tmp_path)
+    assert layout == "musdb18"
+    assert [(song.name, song.split) for song in found] == [("test/A", "test"), ("test/B", "test")]
+    assert found[0].vocals[0].path.name == "vocals.wav"
+    assert "drums.*, bass.*, other.* missing" in found[1].fault

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from rtsep.cli import main
+from rtsep.errors import UsageError
 from rtsep.evaluation import estimates, run, song, tables
 
 from ..conftest import need
@@ -107,9 +108,9 @@ def test_report_stands_alone(scores: Path) -> None:
     assert not [link for link in links if link.startswith(("http", "/", ".."))]
     assert all((scores / link).is_file() for link in links)
     assert len([link for link in links if link.endswith(".flac")]) == 2 * (6 * 2 - 1)
-    assert {Path(link).name for link in links if "plots" in link} >= {
-        *("latency.svg", "cost.svg", "sar-sir-v3.svg", "spectrogram-midside.png")
-    }
+    pictures = {Path(link).name for link in links if "plots" in link}
+    assert pictures >= {*("latency.svg", "cost.svg", "sar-sir-v3.svg")}
+    assert [name for name in pictures if name.startswith("spectrogram-midside-song_0")]
     truth, rate = soundfile.read(scores / next(link for link in links if link.endswith("truth-vocals.flac")))
     assert rate == songs.RATE
     np.testing.assert_allclose(truth.T, songs.make(0)[0], atol=1e-4)
@@ -194,6 +195,79 @@ def test_bad_songs_are_listed_and_the_others_scored(tmp_path: Path, capsys: pyte
         assert f"- {name}: {faults[name]}" in (out / "scores.md").read_text()
     assert results["summary"]["midside"]["songs"] == 1
     assert results["summary"]["midside"]["vocals"]["uSDR gain"] > 3
+
+
+def test_what_a_library_refuses_costs_only_that(tmp_path: Path) -> None:
+    """A voice whose channels cancel in their mean has no BSS figures; dollars in a name are no formula."""
+    needed()
+    data = tmp_path / "data"
+    songs.write_song(data / "b A$AP_x_ $ong", 0, 2.0)
+    voice, band = songs.make(1, 2.0)
+    songs.write(data / "a cancelled" / "vocals.wav", np.stack([voice[0], -voice[0]]))
+    songs.write(data / "a cancelled" / "accompaniment.wav", band)
+    out = tmp_path / "out"
+    assert main.main(["evaluate", str(data), "-s", "midside", "-o", str(out), "-q", "--metrics", "usdr,v3,v4"]) == 0
+    results = load(out)
+    cancelled = results["songs"][0]["methods"]["midside"]["scores"]["vocals"]
+    assert cancelled["uSDR"] is not None and cancelled["SDR v3"] is None
+    assert results["summary"]["midside"]["counts"]["vocals"]["SDR v3"] == 1
+    assert "| midside | 1 to 2 |" in (out / "scores.md").read_text()
+
+
+def test_an_error_that_nobody_thought_of(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed()
+    load_song = song.load
+
+    def failing(files: Any, seconds: float | None) -> Any:
+        if files.name == "song 1":
+            raise ZeroDivisionError("in a\nlibrary")
+        return load_song(files, seconds)
+
+    monkeypatch.setattr(song, "load", failing)
+    found = run.evaluate(data, tmp_path, ["midside"], metric_names=["usdr"])
+    assert tables.faults(found) == [("song 1", "ZeroDivisionError: in a library")]
+    assert found["summary"]["midside"]["songs"] == 2
+
+
+def test_results_outlive_a_song_that_cannot_be_read_for_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed()
+    copy, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(data, copy)
+    options: dict[str, Any] = {"metric_names": ["usdr"]}
+    first = run.evaluate(copy, out, ["midside"], **options)
+    (copy / "song 1" / "vocals.wav").rename(tmp_path / "away.wav")
+    assert tables.faults(run.evaluate(copy, out, ["midside"], **options))
+    (tmp_path / "away.wav").rename(copy / "song 1" / "vocals.wav")
+    monkeypatch.setattr(song, "estimate", None)  # nothing is computed anew
+    again = run.evaluate(copy, out, ["midside"], **options)
+    assert again["songs"] == first["songs"]
+
+
+def test_sound_and_pictures_belong_to_the_scores(data: Path, tmp_path: Path) -> None:
+    needed()
+    options: dict[str, Any] = {"metric_names": ["usdr"], "audio_songs": 1}
+    run.evaluate(data, tmp_path, ["midside"], **options)
+    heard = next(tmp_path.glob("audio/song_0*/midside-vocals.flac"))
+    before = heard.read_bytes()
+    run.evaluate(data, tmp_path, ["midside"], metric_names=["usdr"], audio_songs=0, settings=["width=0.05"])
+    run.evaluate(data, tmp_path, ["midside"], **options, settings=["width=0.05"])
+    assert heard.read_bytes() != before
+    run.evaluate(data, tmp_path, ["midside"], **options, settings=["width=0.05"], songs=["song 1"])
+    page = (tmp_path / "report.html").read_text()
+    assert re.findall(r"spectrogram-midside-song_\d", page) == ["spectrogram-midside-song_1"]
+
+
+def test_settings_reach_a_separator_that_is_only_swept(data: Path, tmp_path: Path) -> None:
+    needed()
+    options: dict[str, Any] = {"metric_names": ["usdr"], "audio_songs": 0, "songs": ["song 0"]}
+    found = run.evaluate(data, tmp_path, [], sweeps=["midside:strength=0.5..1/2"], settings=["width=0.3"], **options)
+    rows = [dict(method["params"]) for method in found["methods"] if method["sweep"]]
+    assert [row["width"] for row in rows] == ["0.3", "0.3"]
+    with pytest.raises(UsageError, match="two rows would be called midside strength=1"):
+        sweeps = ["midside:strength=0.5..1/2", "midside:strength=1..2/2"]
+        run.evaluate(data, tmp_path, [], sweeps=sweeps, **options)
 
 
 def test_nothing_but_bad_songs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
