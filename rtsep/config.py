@@ -5,6 +5,7 @@ The same checks serve the options of the command line: `override` merges them ov
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -254,7 +255,7 @@ def to_toml(config: Config, *, comments: bool = False) -> str:
                 lines.append(f"{field} = {_text(value)}")
         lines.append("")
     for separator, params in config.separators.items():
-        lines.append(f"[separators.{separator}]")
+        lines.append(f"[separators.{separator if re.fullmatch('[A-Za-z0-9_-]+', separator) else _text(separator)}]")
         lines += [f"{key} = {_text(value)}" for key, value in params.items()]
         lines.append("")
     if comments and not config.separators:
@@ -269,7 +270,7 @@ def to_toml(config: Config, *, comments: bool = False) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)

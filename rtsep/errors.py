@@ -7,6 +7,7 @@ choices (device names, model names, configuration keys) belong in the message to
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -44,6 +45,16 @@ class OverloadError(RtsepError):
     """The machine is too slow for what was asked; exit code 6."""
 
     exit_code = 6
+
+
+def as_error(problem: RtsepError | OSError) -> RtsepError:
+    """What the system refused, such as a path that is too long, as an error with a clear line."""
+    if isinstance(problem, RtsepError):
+        return problem
+    why = problem.strerror or str(problem)
+    if problem.filename is None:
+        return RtsepError(f"the system refused: {why}")
+    return UsageError(f"{os.fsdecode(problem.filename)} cannot be used: {why}")
 
 
 def nearest(wanted: str, choices: Iterable[str]) -> str:

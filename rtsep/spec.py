@@ -12,6 +12,9 @@ PROFILES: dict[str, int] = {"live": 256, "monitor": 128, "karaoke": 512}
 #: Length of the analysis window in frames.
 WINDOW = 2048
 
+#: Largest sample, in full scales, that is sound: what is beyond it, as NaN, is a fault of whoever gave it.
+LOUDEST = 1e6
+
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:

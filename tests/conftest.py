@@ -25,6 +25,14 @@ def need(condition: object, reason: str) -> None:
     pytest.skip(reason)
 
 
+def need_onnx() -> None:
+    """`need` onnxruntime."""
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError:
+        need(False, "onnxruntime is not installed")
+
+
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep a user's own configuration file out of the tests."""

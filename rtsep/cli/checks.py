@@ -146,7 +146,8 @@ def pulse() -> list[Result]:
             Result("PulseAudio", "miss", "pactl is not installed: pulse: and pipewire: names cannot be listed", fix)
         ]
     try:
-        reply = subprocess.run(["pactl", "info"], capture_output=True, text=True, timeout=5, check=False)
+        plain = {**os.environ, "LC_ALL": "C"}  # its answer is in the user's language
+        reply = subprocess.run(["pactl", "info"], capture_output=True, text=True, timeout=5, check=False, env=plain)
     except subprocess.TimeoutExpired:
         return [Result("PulseAudio", "warn", "the server does not answer", "systemctl --user restart pipewire-pulse")]
     server = [line.partition(":")[2].strip() for line in reply.stdout.splitlines() if line.startswith("Server Name")]

@@ -44,7 +44,7 @@ def show(*, config: _File = None) -> int:
 
 @app.command
 def check(*, config: _File = None) -> int:
-    """Check the file: keys, ranges, the separator and its parameters.
+    """Check the file: keys, ranges, the separator, its parameters, hop and faders.
 
     For example:
       rtsep config check --config studio.toml
@@ -71,6 +71,14 @@ def check(*, config: _File = None) -> int:
                 separator.params.set(key, value)
         except RtsepError as error:
             raise ConfigError(f"configuration {path}: separator {name}: {error}") from None
+    if path.is_file() and named != AUTO:
+        from rtsep.cli.options import session_options, settings
+        from rtsep.engine.session import Session
+
+        try:
+            Session(session_options(found, settings(found, None), device="cpu"))
+        except RtsepError as error:
+            raise ConfigError(f"configuration {path}: {error}") from None
     print(f"{path}: all well" if path.is_file() else f"{path} does not exist: the defaults are used")
     return 0
 

@@ -6,6 +6,7 @@ commands.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from rtsep.cli import (
     separate,
     train,
 )
-from rtsep.errors import RtsepError, UsageError, nearest
+from rtsep.errors import RtsepError, UsageError, as_error, nearest
 
 app = App(
     name="rtsep",
@@ -62,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         What stands behind ``rtsep``; ``sys.argv`` if not given.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
     try:
         if tokens in (["--help"], ["-h"]):  # not first read by the signature of `run`: a tenth of the time
             app.help_print([])
@@ -76,13 +79,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, error)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader of our output has gone, as in `rtsep models | head`: Python must not complain at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output has gone, as in `rtsep models | head`
+        _drop_output()
         return 0
+    except OSError as error:
+        _drop_output()
+        return _fail(as_error(error), error)
     except Exception as error:
         text = f"unexpected {type(error).__name__}: {error} (a bug; RTSEP_DEBUG=1 shows where)"
         return _fail(RtsepError(" ".join(text.split())), error)
+
+
+def _drop_output() -> None:
+    """Give up text that cannot be written, or Python complains about it at its exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(error: RtsepError, cause: Exception) -> int:

@@ -55,7 +55,7 @@ def _describe(name: str, json: bool) -> int:
     separator = create(name, device="cpu")
     params = list(separator.params.params.values())
     entry = next((entry for entry in names() if entry.name in (name, name.partition(":")[0])), None)
-    origin = entry.origin if entry else str(Path(name).resolve())
+    origin = entry.origin if entry else str(getattr(separator, "folder", None) or Path(name).resolve())
     values = {"name": separator.name, "summary": separator.summary, "origin": origin, "parameters": params}
     values["parts"] = ["vocals", *(separator.parts or ["music"])]
     if json:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -12,12 +13,16 @@ from rtsep.errors import UsageError
 
 if TYPE_CHECKING:
     from rtsep.config import Config
+    from rtsep.engine.options import SessionOptions
 
 SOUND = Group.create_ordered("Sound")
 SEPARATION = Group.create_ordered("Separation")
 MIX = Group.create_ordered("Mix")
 FILES = Group.create_ordered("Files")
 OUTPUT = Group.create_ordered("Output")
+
+#: Parts of the music that have a fader where the separator tells them apart (`rtsep.separators.base.Separator.parts`).
+PARTS = ("drums", "bass", "other")
 
 Device = Literal["auto", "cpu", "cuda"]
 Flag = Annotated[bool, Parameter(negative=())]
@@ -45,6 +50,30 @@ def settings(chosen: Config, texts: Sequence[str] | None, **options: float | Non
             )
         pairs[name.strip()] = value.strip()
     return pairs
+
+
+def session_options(chosen: Config, params: Mapping[str, str], **more: Any) -> SessionOptions:
+    """What a session is asked for by a configuration; `more` goes before it, such as ``input`` and ``output``."""
+    from rtsep.engine.options import SessionOptions
+
+    stream, mix, record = chosen.stream, chosen.mix, chosen.record
+    found: dict[str, Any] = {
+        "separator": stream.separator,
+        "samplerate": stream.samplerate,
+        "hop": stream.hop,
+        "profile": stream.profile,
+        "blocksize": stream.blocksize,
+        "device": stream.device,
+        "vocals_db": mix.vocals_db,
+        "music_db": mix.music_db,
+        "parts_db": {name: level for name in PARTS if (level := getattr(mix, f"{name}_db")) is not None},
+        "bypass": mix.bypass,
+        "params": params,
+        "record": Path(record.dir).expanduser() if record.dir else None,
+        "record_format": record.format,
+        "overwrite": record.overwrite,
+    }
+    return SessionOptions(**{**found, **more})
 
 
 def with_separator(chosen: Config) -> tuple[Config, str]:

@@ -92,7 +92,9 @@ def play(options: SessionOptions, view: View, *, duration: float | None, stats: 
             while not stop.wanted:
                 now = session.snapshot()
                 view.update(now)
-                left = view.interval_s if duration is None else min(view.interval_s, duration - played_s(now))
+                left = view.interval_s
+                if duration is not None and not session.ends_itself:
+                    left = min(left, duration - played_s(now))
                 if left <= 0 or session.wait(left):
                     break
             session.stop(fade_ms=FADE_MS)

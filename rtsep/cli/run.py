@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -12,6 +13,7 @@ from rtsep.cli.options import (
     FILES,
     MIX,
     OUTPUT,
+    PARTS,
     SEPARATION,
     SOUND,
     Device,
@@ -20,10 +22,14 @@ from rtsep.cli.options import (
     Separator,
     Settings,
     Strength,
+    session_options,
     settings,
     with_separator,
 )
 from rtsep.errors import UsageError
+
+if TYPE_CHECKING:
+    from rtsep.engine.options import SessionOptions
 
 #: Option of each configuration key that one can give, for messages.
 OPTIONS = {
@@ -43,9 +49,6 @@ OPTIONS = {
     "record.dir": "--record",
     "record.format": "--record-format",
 }
-
-#: Parts of the music that have a fader where the separator tells them apart (`rtsep.separators.base.Separator.parts`).
-PARTS = ("drums", "bass", "other")
 
 #: Where the built-in song is recorded when there is nothing else to play.
 DEMO_FOLDER = "demo"
@@ -210,10 +213,32 @@ def run(
 
 
 def _check_stats(path: Path, overwrite: bool) -> None:
-    if path.is_dir() or not path.resolve().parent.is_dir():
+    folder = path.resolve().parent
+    if path.is_dir() or not folder.is_dir():
         raise UsageError(f"cannot write {path}: {'it is a folder' if path.is_dir() else 'its folder does not exist'}")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"cannot write {path}: the folder {folder} is not writable")
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists: --overwrite replaces it")
+
+
+def _check_apart(options: SessionOptions, stats: Path | None) -> None:
+    """UsageError where two of output, recording and figures would be one file."""
+    from rtsep.io.open import open_output
+    from rtsep.io.record import FILES as RECORDED
+
+    end = open_output(options.output)
+    written = [("--output", Path(end.name))] if end.kind == "file" else []
+    if options.record is not None:
+        names = (*RECORDED, *PARTS)
+        written += [("--record", options.record / f"{name}.{options.record_format}") for name in names]
+    if stats is not None:
+        written.append(("--stats", stats))
+    places: dict[Path, str] = {}
+    for option, path in written:
+        other = places.setdefault(path.resolve(), option)
+        if other != option:
+            raise UsageError(f"{path} would be written by {other} and by {option}: name another file or folder for one")
 
 
 def _play(
@@ -229,37 +254,27 @@ def _play(
 ) -> int:
     from rtsep.cli import play
     from rtsep.cli.views import view_for
-    from rtsep.engine.options import SessionOptions
 
-    stream, record, overwrite = chosen.stream, chosen.record.dir, chosen.record.overwrite
-    source, sink, note = places(stream.input, stream.output)
-    if note and stream.input is None and source == "demo" and record is None:
+    given, record, overwrite = chosen.stream.input, chosen.record.dir, chosen.record.overwrite
+    source, sink, note = places(given, chosen.stream.output)
+    if note and given is None and source == "demo" and record is None:
         if overwrite or _demo_may_write(Path(DEMO_FOLDER)):
             record, overwrite = DEMO_FOLDER, True
             note += f" Its mixture, vocals and accompaniment are recorded to {DEMO_FOLDER}/."
         else:
             note += f" {DEMO_FOLDER}/ holds other files, so nothing is recorded (--record DIR chooses another folder)."
     note = "\n".join(filter(None, (note, why)))
-    options = SessionOptions(
+    options = session_options(
+        chosen,
+        params,
         input=source,
         output=sink,
-        separator=stream.separator,
         auto=auto,
-        samplerate=stream.samplerate,
-        hop=stream.hop,
-        profile=stream.profile,
-        blocksize=stream.blocksize,
-        device=stream.device,
-        vocals_db=chosen.mix.vocals_db,
-        music_db=chosen.mix.music_db,
-        parts_db={name: level for name in PARTS if (level := getattr(chosen.mix, f"{name}_db")) is not None},
-        bypass=chosen.mix.bypass,
-        params=params,
         record=Path(record).expanduser() if record else None,
-        record_format=chosen.record.format,
         overwrite=overwrite,
         duration_s=duration,
     )
+    _check_apart(options, stats)
     return play.play(options, view_for(sink, quiet=quiet, json=json), duration=duration, stats=stats, note=note)
 
 

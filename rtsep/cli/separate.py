@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from rtsep.cli.options import (
     FILES,
+    PARTS,
     SEPARATION,
     Device,
     Profile,
@@ -21,7 +22,7 @@ from rtsep.cli.options import (
     settings,
     with_separator,
 )
-from rtsep.errors import RtsepError, UsageError
+from rtsep.errors import RtsepError, UsageError, as_error
 
 if TYPE_CHECKING:
     from rtsep.config import Stream
@@ -113,7 +114,7 @@ def separate(
     chosen = configuration.override(
         configuration.load(config), given, lambda key: f"--{key.partition('.')[2]}", UsageError
     )
-    songs = find_songs(inputs)
+    songs = find_songs(inputs, output)
     chosen, note = with_separator(chosen)
     params = settings(chosen, set_, strength=strength, protect=protect)
     if note and not quiet:
@@ -125,16 +126,17 @@ def separate(
             label = f"[{number}/{len(songs)}] {song.name}" if len(songs) > 1 else song.name
             try:
                 _one(song, output, label, format, overwrite, chosen.stream, params, quiet)
-            except RtsepError as error:
+            except (RtsepError, OSError) as problem:
                 if len(songs) == 1:
                     raise
+                error = as_error(problem)
                 print(f"rtsep: {error}", file=sys.stderr)
                 first = first or error
     return first.exit_code if first else 0
 
 
-def find_songs(inputs: Iterable[Path]) -> list[Path]:
-    """Files of a list of files and folders, in order, each once.
+def find_songs(inputs: Iterable[Path], output: Path) -> list[Path]:
+    """Files of a list of files and folders, in order, each once; in a folder, not the parts that are in `output`.
 
     Raises
     ------
@@ -145,6 +147,7 @@ def find_songs(inputs: Iterable[Path]) -> list[Path]:
     for path in inputs:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+            inside = [song for song in inside if not _is_part(song, output)]
             if not inside:
                 raise UsageError(f"no sound file in the folder {path} (looked for {', '.join(ENDINGS)})")
             songs += inside
@@ -160,6 +163,12 @@ def find_songs(inputs: Iterable[Path]) -> list[Path]:
                 f"{other} and {song} would both be written to {song.stem}/: separate them into two folders"
             )
     return list(names.values())
+
+
+def _is_part(song: Path, output: Path) -> bool:
+    """Whether a file is what an earlier run has written."""
+    place = song.resolve()
+    return place.parent.parent == output.resolve() and song.stem in ("vocals", "accompaniment", *PARTS)
 
 
 def _one(
@@ -178,6 +187,7 @@ def _one(
     from rtsep.engine.offline import separate_file
     from rtsep.spec import PROFILES
 
+    warnings: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
         task = bar.add_task(label.replace("[", r"\["), total=1.0)
@@ -191,6 +201,9 @@ def _one(
             params=params,
             device=stream.device,
             progress=lambda share: bar.update(task, completed=share),
+            warn=warnings.append,
         )
+    for line in warnings:
+        print(f"rtsep: {label}: {line}", file=sys.stderr)
     if not quiet:
         print(f"{label}: {', '.join(str(part) for part in parts)}", flush=True)

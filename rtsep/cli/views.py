@@ -41,7 +41,10 @@ class View:
         """Show the newest figures."""
 
     def end(self, stats: Stats) -> None:
-        """Show the figures of the whole run."""
+        """Show the figures of the whole run; here only what went wrong."""
+        with contextlib.suppress(OSError):
+            for line in stats.losses:
+                print(f"rtsep: {line}", file=sys.stderr)
 
     def print(self, text: str) -> None:
         """Write a line at once."""

@@ -177,13 +177,16 @@ def delay_of(plan, cross, reach, frame, bins):
 
 @njit(nogil=True, cache=True)
 def follow(state, delay, frames):
-    """Take a measured delay of the stream into place and speed, `frames` after the last one; False if it is far off."""
+    """Take a measured delay of the stream into place and speed, `frames` after the last one; False if it is far off.
+
+    It may be NaN, where nothing could be measured: then place and speed stay, and are known less well.
+    """
     p00 = state[P00] + frames * (2.0 * state[P01] + frames * state[P11])
     p01 = state[P01] + frames * state[P11]
     p11 = state[P11] + frames * _DRIFT_WALK**2
     spread = max(state[SQUARE], _LEAST_SPREAD**2)
     state[P00], state[P01], state[P11] = p00, p01, p11
-    if delay * delay > 25.0 * (p00 + spread) + 1.0:
+    if not delay * delay <= 25.0 * (p00 + spread) + 1.0:
         return False
     # from one to the next: what lasts is no scatter, but an error to be steered out
     scatter = min(0.5 * (delay - state[BEFORE]) ** 2, 9.0 * spread)

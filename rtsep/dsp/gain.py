@@ -39,13 +39,6 @@ def ramp_next(ramp: NDArray[np.float64], frames: int) -> float:
     return current
 
 
-@njit("void(float64[::1], float32[::1])", nogil=True, cache=True, error_model="numpy")
-def ramp_fill(ramp: NDArray[np.float64], gains: NDArray[np.float32]) -> None:
-    """Write the gain of each of the next frames to `gains`, shape (frames,) [worker thread, no GIL]."""
-    for i in range(gains.shape[0]):
-        gains[i] = ramp_next(ramp, 1)
-
-
 @njit(
     "void(float32[:,::1], float32[:,::1], float32[:,::1], float64[::1], float64[::1])",
     nogil=True,

@@ -172,6 +172,8 @@ def _see(p, sound, low_hz, high_hz):
         p.lags[DIFFERENCE, lag] = _difference(sound, p.width, lag)
         total += p.lags[DIFFERENCE, lag]
         p.lags[NORMAL, lag] = p.lags[DIFFERENCE, lag] * lag / total if total > 0.0 else 1.0
+    if not total < math.inf:  # NaN too: no sound
+        return 0.0
     count, deepest = _troughs(p, low_hz, high_hz)
     if count == 0:
         return 0.0

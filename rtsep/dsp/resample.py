@@ -34,7 +34,6 @@ _library.src_delete.argtypes = [ctypes.c_void_p]
 _library.src_strerror.restype = ctypes.c_char_p
 _src_process = external(_library, "src_process", types.int32(types.intp, types.intp))
 _src_reset = external(_library, "src_reset", types.int32(types.intp))
-_src_set_ratio = external(_library, "src_set_ratio", types.int32(types.intp, types.float64))
 
 #: Quality: libsamplerate's number, and half the length of its filter in frames of the slower side.
 QUALITIES: dict[str, tuple[int, float]] = {
@@ -152,12 +151,6 @@ def pull(handle, data, state, x, n_in, y, n_out, ratio):
     state[_NEXT] += generated / mean - used
     state[_LAST] = ratio
     return used, generated
-
-
-@njit(types.int32(types.int64, types.float64), nogil=True, cache=True, error_model="numpy")
-def set_ratio(handle, ratio):
-    """Jump to a ratio without the next call's glide [thread of `resample`, no GIL]; returns 0 or an error number."""
-    return _src_set_ratio(handle, ratio)
 
 
 @njit(types.void(types.int64, _State), nogil=True, cache=True, error_model="numpy")

@@ -20,6 +20,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from rtsep.dsp.stft import Stft, analyse, shift_in, synthesise
+from rtsep.errors import ModelError, RtsepError
 from rtsep.separators.base import Separator
 from rtsep.spec import StreamSpec
 
@@ -118,10 +119,21 @@ class Chain:
         Prepared here for `spec`.
     spec : StreamSpec
         The stream.
+
+    Raises
+    ------
+    ModelError
+        If the separator fails in its `prepare`.
     """
 
     def __init__(self, separator: Separator, spec: StreamSpec) -> None:
-        separator.prepare(spec)
+        try:
+            separator.prepare(spec)
+        except RtsepError:
+            raise
+        except Exception as error:  # of another package, which may do anything
+            why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise ModelError(f"separator {separator.name} cannot be prepared: {' '.join(why.split())}") from error
         separator.stems_wanted[0] = 1.0
         self.separator = separator
         self.spec = spec

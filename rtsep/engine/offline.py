@@ -114,6 +114,7 @@ def separate_file(
     params: Mapping[str, str] | None = None,
     device: str = "auto",
     progress: Callable[[float], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> tuple[Path, ...]:
     """Separate a file with exactly the live chain.
 
@@ -139,6 +140,8 @@ def separate_file(
         For neural separators.
     progress : callable
         Gets the share that is done, 0 to 1.
+    warn : callable
+        Gets a line where samples were above full scale and the format has cut them.
 
     Returns
     -------
@@ -171,7 +174,9 @@ def separate_file(
         if wanted != rate:
             parts = _converted(parts, (1 + len(plug_in.stems)) * channels, rate / wanted)
         with read_blocks(path) as mixture:
-            _write(parts, mixture, paths, rate, channels, overwrite, total, progress)
+            cut = _write(parts, mixture, paths, rate, channels, overwrite, total, progress)
+    if cut and warn is not None:
+        warn(f"{cut} samples above full scale are cut in {format}: --format wav keeps them")
     return paths
 
 
@@ -184,8 +189,11 @@ def _write(
     overwrite: bool,
     total: int,
     progress: Callable[[float], None] | None,
-) -> None:
-    """Write vocals, mixture - vocals, stems and what they leave block by block; all files or none get their names."""
+) -> int:
+    """Write vocals, mixture - vocals, stems and what they leave block by block; all files or none get their names.
+
+    Returns the number of samples that the format has cut.
+    """
     writers: list[SoundWriter] = []
     try:
         for path in paths:
@@ -219,3 +227,4 @@ def _write(
         for writer in writers:
             writer.abort()
         raise
+    return sum(writer.clipped for writer in writers)

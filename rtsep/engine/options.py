@@ -33,7 +33,7 @@ class SessionOptions:
     record: Path | None = None
     record_format: str = "wav"
     overwrite: bool = False
-    #: Seconds after which the caller will stop; an input that would end before is repeated (demo).
+    #: Seconds after which the caller will stop, or the session (`Session.ends_itself`); a shorter demo is repeated.
     duration_s: float | None = None
     #: Stream seconds per second of the computer's clock (output null), for long tests.
     speed: float = 1.0

@@ -75,7 +75,15 @@ def open_route(
         undo.callback(driver.stop)
         sink = sink or _sink(end, options)
         undo.pop_all()
-    return Route(driver, source, sink, str(start), str(end))
+    return Route(driver, source, sink, str(start), str(end), _refused(driver, options))
+
+
+def _refused(driver: Driver, options: SessionOptions) -> list[str]:
+    """Lines for what was asked of a device that keeps its own, such as a JACK server."""
+    notes = []
+    if options.samplerate not in (None, driver.samplerate):
+        notes.append(f"the device runs at {driver.samplerate} Hz: --samplerate {options.samplerate} is not in force")
+    return notes
 
 
 def _device_driver(start: Endpoint, end: Endpoint, options: SessionOptions, again: bool) -> tuple[Driver | None, bool]:

@@ -64,6 +64,7 @@ class Session:
         self._faders: tuple[str, ...] = _FADERS
         self._timing = Timing()
         self._messages: list[str] = []
+        self._losses: tuple[str, ...] = ()
         self._state = "ended"
         self._reconnections = 0
         self._stepdown = StepDown() if options.auto or options.separator == AUTO else None
@@ -193,6 +194,12 @@ class Session:
         """Whether sound may still come [any thread]."""
         return self._stream is not None and not self._done.is_set()
 
+    @property
+    def ends_itself(self) -> bool:
+        """Whether it ends after `SessionOptions.duration_s` by itself: no clock runs, hops are ahead of their sound."""
+        stream = self._stream
+        return stream is not None and stream.source is not None and not stream.driver.realtime
+
     def wait(self, timeout_s: float) -> bool:
         """Wait for the end of the input or a fatal error (then `error` is set); False at the timeout [any thread]."""
         return self._done.wait(timeout_s)
@@ -241,7 +248,9 @@ class Session:
         with self._lock:
             stream, route = self._stream, self._route
             if stream is None or route is None:
-                return structs.replace(self._last, state=self._state, messages=tuple(self._messages))
+                return structs.replace(
+                    self._last, state=self._state, messages=tuple(self._messages), losses=self._losses
+                )
             fault = stream.inference.fault if self._state == "playing" else ""
             return structs.replace(
                 stream_stats(stream, self._before, self._played_s),
@@ -257,12 +266,18 @@ class Session:
                 reconnections=self._reconnections,
                 stepdowns=self._stepdown.count if self._stepdown else 0,
                 messages=tuple(self._messages),
+                losses=self._losses,
             )
 
     def _say(self, line: str) -> None:
         """A line for the user; the same one is not repeated."""
         if line and (not self._messages or self._messages[-1] != line):
             self._messages = [*self._messages, line][-_MESSAGES_KEPT:]
+
+    def _say_lost(self, line: str) -> None:
+        """A line about sound that a file lacks: told at the end too, even to those who want errors only."""
+        self._say(line)
+        self._losses = (*self._losses, line)
 
     def _open(self) -> None:
         """Devices, files, net and stream; no sound yet."""
@@ -335,7 +350,7 @@ class Session:
         if stream.record_ring is self._record_ring and stream.spec.samplerate == self._record_rate:
             stream.recording = True
         else:
-            self._say("the recording ends: the device came back with another rate or other channels")
+            self._say_lost("the recording ends: the device came back with another rate or other channels")
             self._end_recording()
 
     def _end_recording(self) -> None:
@@ -349,9 +364,14 @@ class Session:
         recorder.stop()
         self._recorder = None
         if recorder.error is not None:
-            self._say(f"the recording stopped: {recorder.error}")
+            self._say_lost(f"the recording stopped: {recorder.error}")
         elif lost:
-            self._say(f"the recording lacks {lost} frames: the disk was too slow")
+            self._say_lost(f"the recording lacks {lost} frames: the disk was too slow")
+        if recorder.clipped:
+            form = self.options.record_format
+            self._say_lost(
+                f"the recording has {recorder.clipped} samples above full scale, cut in {form}: wav keeps them"
+            )
 
     def _close(self, keep_source: bool = False, keep_sink: bool = False) -> None:
         """End the stream and close its devices and files; the recorder stays, and source and sink if asked.
@@ -379,7 +399,7 @@ class Session:
             if self.error is None:
                 self.error = self._sink.error
             if self._sink_lost:
-                self._say(f"the output lacks {self._sink_lost} frames: the disk or reader was too slow")
+                self._say_lost(f"the output lacks {self._sink_lost} frames: the disk or reader was too slow")
 
     def _supervise(self) -> None:
         """`_watch`; whatever it did not expect ends the session in good order [supervisor thread]."""

@@ -73,9 +73,11 @@ class Stats(msgspec.Struct, kw_only=True, frozen=True):
     stepdowns : int
         How often the net was sent to rest because of the machine's load (only where ``auto`` chose it).
     bad_samples : int
-        Input samples that were NaN or infinite and became 0.
+        Input samples that were NaN, infinite or beyond 1e6 and became 0.
     messages : tuple of str
         Lines for the user, oldest first.
+    losses : tuple of str
+        Those of them that tell of sound that a recording or an output file lacks.
     """
 
     samplerate: int = 0
@@ -120,6 +122,7 @@ class Stats(msgspec.Struct, kw_only=True, frozen=True):
     stepdowns: int = 0
     bad_samples: int = 0
     messages: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
 
 
 def rss_mb() -> float:

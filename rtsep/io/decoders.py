@@ -51,6 +51,12 @@ class Decoder(Protocol):
         ...
 
 
+#: From here on, libsndfile's number of frames means that the file does not say it; then it cannot seek either.
+UNKNOWN_FRAMES = 1 << 62
+#: ffprobe's length is near enough to tell a file that breaks off by so much, where ffmpeg complains as well.
+_BROKEN_OFF_S = 0.5
+
+
 class Sndfile:
     """A file that libsndfile reads; `soundfile.LibsndfileError` if it does not."""
 
@@ -99,6 +105,7 @@ class Ffmpeg:
             raise UsageError(complaint or "it gives no sound") from None
         self.samplerate, self.channels = self._format.samplerate, self._format.channels
         self.frames = self._duration_frames()
+        self._done = 0
 
     def _complaint(self) -> str:
         """Last line of what ffmpeg wrote, after its end."""
@@ -123,10 +130,18 @@ class Ffmpeg:
     def read(self, frames: int) -> NDArray[np.float32]:
         data = self._pipe.read(frames * self._format.frame_bytes)
         if not data:
-            complaint = self._complaint()
-            if self._process.returncode:
-                raise UsageError(f"{self._path} is damaged; ffmpeg says: {complaint or self._process.returncode}")
-        return self._format.decode(data[: len(data) - len(data) % self._format.frame_bytes])
+            self._check_end()
+        block = self._format.decode(data[: len(data) - len(data) % self._format.frame_bytes])
+        self._done += len(block)
+        return block
+
+    def _check_end(self) -> None:
+        complaint = self._complaint()
+        if self._process.returncode:
+            raise UsageError(f"{self._path} is damaged; ffmpeg says: {complaint or self._process.returncode}")
+        if complaint and self._done < self.frames - _BROKEN_OFF_S * self.samplerate:
+            promised, found = self.frames / self.samplerate, self._done / self.samplerate
+            raise UsageError(f"{self._path} is truncated: {promised:.2f} s are promised, {found:.2f} s can be read")
 
     def rewind(self) -> None:
         raise NotImplementedError("a pipe has no way back")

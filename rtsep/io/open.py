@@ -86,10 +86,12 @@ def _common(text: str, direction: str) -> Endpoint:
         return Endpoint("jack", rest, text)
     if head in _SERVERS:
         return Endpoint(_SERVERS[head], rest, text)
+    if Path(text).is_dir():  # will be refused as a folder; no name of a server is taken for one
+        return Endpoint("file", text, text)
     return Endpoint("portaudio", text, text)
 
 
 def _is_path(text: str) -> bool:
     if text.startswith(("/", "./", "../", "~")) or Path(text).suffix.lower().lstrip(".") in SUFFIXES:
         return True
-    return Path(text).exists()
+    return Path(text).is_file()

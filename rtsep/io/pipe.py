@@ -15,6 +15,7 @@ from rtsep.io.base import Sink
 from rtsep.io.drain import Drain
 from rtsep.io.feed import FeedSource
 from rtsep.io.wav import SampleFormat, WavHeader, read_header, stream_header
+from rtsep.spec import LOUDEST
 
 #: Names of raw sample formats, little-endian.
 RAW: dict[str, tuple[str, int]] = {"float32": ("float", 32), "int16": ("int", 16)}
@@ -85,7 +86,8 @@ class PipeSource(FeedSource):
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Blocks as they come; an incomplete frame at the end is dropped."""
         size = self._format.frame_bytes
-        left = self._header.data_bytes if self._header and self._header.data_bytes >= 0 else sys.maxsize
+        promised = self._header.data_bytes if self._header else -1
+        left = promised if promised >= 0 else sys.maxsize
         rest, done = b"", 0
         while left > 0 and (data := self._some(min(_CHUNK_BYTES, left))):
             left -= len(data)
@@ -93,11 +95,15 @@ class PipeSource(FeedSource):
             whole = len(data) - len(data) % size
             rest = data[whole:]
             block = self._format.decode(data[:whole])
-            if not np.isfinite(block).all():
+            if not (np.abs(block) <= LOUDEST).all():
                 at = done / self.samplerate
-                raise UsageError(f"standard input holds samples that are no numbers (NaN or Inf), after {at:.3f} s")
+                what = f"no numbers (NaN or Inf) or beyond {LOUDEST:g}"
+                raise UsageError(f"standard input holds samples that are {what}, after {at:.3f} s")
             done += len(block)
             yield block
+        if left >= size and promised >= 0 and not self._stopped:
+            whole_s, came_s = promised / size / self.samplerate, done / self.samplerate
+            raise UsageError(f"standard input is truncated: {whole_s:.2f} s are promised, {came_s:.2f} s came")
 
     def stop(self) -> None:
         """End, also amid a wait for the writer [main thread]."""
@@ -112,7 +118,7 @@ class PipeSource(FeedSource):
     def _some(self, count: int) -> bytes:
         """Up to `count` bytes as soon as there are any; none at the end, or when stopped."""
         ready, _, _ = select.select([self._input, self._wake[0]], [], [])
-        if self._wake[0] in ready or self._stop.is_set():
+        if self._wake[0] in ready or self._stopped:
             return b""
         return os.read(self._input, count)
 

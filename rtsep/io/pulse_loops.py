@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 
 import numpy as np
 from numba import njit, types
@@ -14,6 +13,7 @@ from rtsep.dsp.ring import Block, Control, ring_arrived, ring_write
 from rtsep.io.clock import now_ns
 from rtsep.io.tick import tick
 from rtsep.native import external, load_acquire, store_release
+from rtsep.spec import LOUDEST
 
 #: Control array of a loop: stop request, error number, latency in frames, xruns, time of the last block, samples that
 #: were no numbers, scratch.
@@ -32,7 +32,7 @@ _latency = external(library, "pa_simple_get_latency", types.uint64(types.intp, t
 
 @njit(types.void(Control, types.int64, Control, Block, Block, types.int64), nogil=True, cache=True)
 def capture(control, stream, ring, block, mixed, samplerate):
-    """Read block after block into `ring` until stopped or cut off; NaN and Inf become 0.
+    """Read block after block into `ring` until stopped or cut off; NaN, Inf and what is beyond `LOUDEST` become 0.
 
     `mixed` has the channels of the ring: mono fills both, stereo is averaged into mono.
     """
@@ -47,7 +47,7 @@ def capture(control, stream, ring, block, mixed, samplerate):
             break
         for i in range(frames):
             for c in range(channels):
-                if not math.isfinite(block[i, c]):
+                if not abs(block[i, c]) <= LOUDEST:
                     block[i, c] = 0.0
                     control[BAD] += 1
             for c in range(mixed.shape[1]):

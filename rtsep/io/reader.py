@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from rtsep.dsp.resample import check_ratio
 from rtsep.errors import UsageError
-from rtsep.io.decoders import Decoder, Ffmpeg, Sndfile
+from rtsep.io.decoders import UNKNOWN_FRAMES, Decoder, Ffmpeg, Sndfile
 from rtsep.io.feed import BLOCK_FRAMES, convert
-from rtsep.io.wav import read_header
+from rtsep.io.wav import STREAM_BYTES, read_header
+from rtsep.spec import LOUDEST
 
 _RATES = (8000, 192000)
 #: Suffixes by which a missing file is told from the name of a device.
@@ -54,7 +56,7 @@ class SoundReader:
     ------
     UsageError
         If the file is missing, a folder, empty, no sound, truncated, of 0 or more than 2 channels; while iterating, if
-        samples are NaN or Inf or the file breaks off.
+        samples are NaN, Inf or beyond `LOUDEST` or the file breaks off.
     """
 
     def __init__(self, path: str | os.PathLike[str], samplerate: int | None = None, block: int = BLOCK_FRAMES) -> None:
@@ -95,11 +97,12 @@ class SoundReader:
         """Blocks of shape (<= block, channels) at the file's own rate [one thread]."""
         done = 0
         while len(block := self._decoder.read(self._block)):
-            if not np.isfinite(block).all():
-                bad = ~np.isfinite(block).all(axis=1)
+            if not (np.abs(block) <= LOUDEST).all():
+                bad = ~(np.abs(block) <= LOUDEST).all(axis=1)
                 at = (done + int(bad.argmax())) / self.native_rate
                 raise UsageError(
-                    f"{self.path} holds samples that are no numbers (NaN or Inf), the first at {at:.3f} s: repair it"
+                    f"{self.path} holds samples that are no numbers (NaN or Inf) or beyond {LOUDEST:g}, the first at "
+                    f"{at:.3f} s: repair it"
                 )
             done += len(block)
             yield block
@@ -145,12 +148,19 @@ def _open(path: Path) -> Decoder:
                 raise UsageError(f"{path} is empty: 0 bytes")
             if start[:4] in (b"RIFF", b"RF64") and start[8:12] == b"WAVE":
                 _check_length(path, file)
+            promised, there = promised_bytes(start), os.fstat(file.fileno()).st_size
+            if there < promised - 1:  # a byte that fills up the last chunk may be missing
+                raise UsageError(f"{path} is truncated: {promised} bytes are promised, {there} are there")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     try:
-        return Sndfile(path)
+        found = Sndfile(path)
     except soundfile.LibsndfileError as error:
         return _open_with_ffmpeg(path, start, str(error.error_string).rstrip("."))
+    if found.frames < UNKNOWN_FRAMES:
+        return found
+    found.close()  # such as FLAC that was written to a pipe
+    return _open_with_ffmpeg(path, start, "its header does not say how long it is")
 
 
 def _check_length(path: Path, file: BinaryIO) -> None:
@@ -169,6 +179,33 @@ def _check_length(path: Path, file: BinaryIO) -> None:
         rate = max(1, header.format.samplerate * header.format.frame_bytes)
         promised, found = header.data_bytes / rate, there / rate
         raise UsageError(f"{path} is truncated: {promised:.2f} s are promised, {found:.2f} s are there")
+
+
+def promised_bytes(start: bytes) -> int:
+    """Length in bytes that an AIFF, Wave64, AU or CAF file promises itself, from its first 4096; 0: it does not.
+
+    libsndfile takes a truncated one for a shorter one.
+    """
+    kind = start[:4]
+    if kind == b"FORM" and start[8:12] in (b"AIFF", b"AIFC"):
+        size = int.from_bytes(start[4:8], "big")
+        return size + 8 if size < STREAM_BYTES else 0
+    if kind == b"riff" and len(start) >= 24:
+        size = int.from_bytes(start[16:24], "little", signed=True)
+        return max(0, size)
+    if kind == b".snd" and len(start) >= 12:
+        offset, size = struct.unpack_from(">II", start, 4)
+        return offset + size if size < STREAM_BYTES else 0
+    if kind == b"caff":
+        place = 8
+        while place + 12 <= len(start):
+            name, size = struct.unpack_from(">4sq", start, place)
+            if size < 0:  # "to the end of the file"
+                return 0
+            place += 12 + size
+            if name == b"data":
+                return int(place)
+    return 0
 
 
 def _open_with_ffmpeg(path: Path, start: bytes, reason: str) -> Decoder:

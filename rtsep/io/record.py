@@ -76,6 +76,11 @@ class Recorder(Drain):
         """Files as they are called after `stop`, in the order of the channels [any thread]."""
         return [writer.part if self.error else writer.path for writer in self._writers]
 
+    @property
+    def clipped(self) -> int:
+        """Samples above full scale that the format has cut; whole numbers only, float32 keeps them [any thread]."""
+        return sum(writer.clipped for writer in self._writers)
+
     def start(self, ring: Ring) -> None:
         """Begin to drain `ring` of so many channels for each file: those of `FILES`, then the parts [main thread]."""
         if ring.channels != len(self._names) * self._channels:

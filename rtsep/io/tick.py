@@ -11,14 +11,13 @@ by itself. A driver without outputs (null, free) has its frames passed on to a *
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import carray, njit, types
 
 from rtsep.dsp.ring import Ring, ring_arrived, ring_fill, ring_read, ring_space, ring_write
 from rtsep.io.clock import Semaphore, now_ns, post, sleep_us
 from rtsep.native import float_pointer, int_pointer, load_acquire, store_release
+from rtsep.spec import LOUDEST
 
 # Layout of the context. Written by the tick alone; `BEGAN` is when the newest tick began, stored before all else,
 # `STAMP` the same once the tick is over, `HELD_BACK` the frames kept from the sink so far, `SINK_LOST` those for which
@@ -44,7 +43,7 @@ _FREEWHEEL_WAIT_NS = 10_000_000_000
 
 @njit(nogil=True, cache=True)
 def _take(ctx, block, in0, in1, stride, done, count, now):
-    """Device input to input ring; NaN and Inf become 0 and are counted."""
+    """Device input to input ring; NaN, Inf and what is beyond `LOUDEST` become 0 and are counted."""
     channels = block.shape[1]
     left = carray(float_pointer(in0), (done + count) * stride)
     right = carray(float_pointer(in1 if in1 != 0 else in0), (done + count) * stride)
@@ -52,10 +51,10 @@ def _take(ctx, block, in0, in1, stride, done, count, now):
     for i in range(count):
         a = left[(done + i) * stride]
         b = right[(done + i) * stride]
-        if not math.isfinite(a):
+        if not abs(a) <= LOUDEST:
             a = np.float32(0.0)
             bad += 1
-        if not math.isfinite(b):
+        if not abs(b) <= LOUDEST:
             b = np.float32(0.0)
             bad += 1
         if channels == 2:

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from rtsep.errors import UsageError
 
 UNKNOWN = 0xFFFFFFFF
+#: From here on, a size is what programs write into the header of a stream whose length they do not know.
+STREAM_BYTES = 0x7FFFF000
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _MAX_CHUNK = 1 << 20
 _HEADER_BYTES = 12 + 36 + 26 + 12 + 8
@@ -128,7 +130,7 @@ def read_header(read: Callable[[int], bytes], what: str) -> WavHeader:
         raise UsageError(f"{what} has a damaged WAV header: no format before the samples")
     if size == UNKNOWN:
         size = long_bytes if riff == b"RF64" else -1
-    elif size == 0 or size >= 0x7FFFF000:  # what other programs write into a stream's header
+    elif size == 0 or size >= STREAM_BYTES:
         size = -1
     return WavHeader(format_, size, place)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
@@ -38,6 +39,11 @@ class SoundWriter:
     overwrite : bool
         Whether a file that exists is replaced (at `close`, not before).
 
+    Attributes
+    ----------
+    frames, clipped : int
+        Frames written; samples above full scale, which a format of whole numbers has cut.
+
     Raises
     ------
     UsageError
@@ -49,7 +55,8 @@ class SoundWriter:
         self.part = self.path.with_name(self.path.name + ".part")
         self._overwrite = overwrite
         self._samplerate = samplerate
-        self.frames = 0
+        self.frames = self.clipped = 0
+        self._bounded = FORMATS.get(self.path.suffix.lower().lstrip("."), ("", ""))[1].startswith("PCM")
         check_target(self.path, overwrite)
         try:
             self._file = _Guarded(self.part.open("w+b" if overwrite else "x+b"))
@@ -62,7 +69,7 @@ class SoundWriter:
         try:
             self._encoder = _encoder(self.path, self._file, samplerate, channels)
         except (soundfile.LibsndfileError, OSError) as error:
-            self.abort()
+            self._delete()
             why = error.strerror if isinstance(error, OSError) else error.error_string
             raise UsageError(
                 f"{self.path} cannot be written with {samplerate} Hz, {channels} channels: {why}"
@@ -77,6 +84,8 @@ class SoundWriter:
         if self._file.error:
             raise self._failure(self._file.error)
         self.frames += block.shape[1]
+        if self._bounded:
+            self.clipped += int(np.count_nonzero(np.abs(block) > 1.0))
 
     def close(self) -> None:
         """Finish the file and give it its name; `RtsepError` if that fails."""
@@ -85,7 +94,7 @@ class SoundWriter:
         try:
             self._encoder.close()
             if self._file.error:
-                raise self._file.error
+                raise self._failure(self._file.error)
             self._file.close()
         except (OSError, RuntimeError) as error:
             raise self._failure(error) from error
@@ -99,16 +108,26 @@ class SoundWriter:
             # Where this fails, the header keeps "length unknown", which plays too.
             with contextlib.suppress(OSError, RuntimeError):
                 self._encoder.close()
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
 
     def abort(self) -> None:
         """Delete what was written; harmless after `close`."""
         if not self._file.closed:
+            self._file.silent = True
+            with contextlib.suppress(OSError, RuntimeError):  # first the encoder: libsndfile writes when it is closed
+                self._encoder.close()
+            self._delete()
+
+    def _delete(self) -> None:
+        with contextlib.suppress(OSError):
             self._file.close()
-            self.part.unlink(missing_ok=True)
+        self.part.unlink(missing_ok=True)
 
     def _failure(self, error: BaseException) -> RtsepError:
         cause = self._file.error or error
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause
         why = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause) or "short write"
         return RtsepError(f"{self.path} cannot be written on after {self.frames / self._samplerate:.1f} s: {why}")
 
@@ -154,35 +173,36 @@ def _encoder(path: Path, file: _Guarded, samplerate: int, channels: int) -> _Enc
 
 
 class _Guarded:
-    """A file whose failures survive the way through libsndfile, which knows only "short write"."""
+    """A file whose failures survive the way through libsndfile, which knows only "short write".
+
+    `silent`: nothing is raised, only kept in `error`. What is raised in a call from C is printed, and lost.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.error: OSError | None = None
+        self.error: OSError | KeyboardInterrupt | None = None
         self.silent = False
 
-    def write(self, data: bytes) -> int:
+    def _guard(self, action: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return self._file.write(data)
-        except OSError as error:
+            return action(*arguments)
+        except (OSError, KeyboardInterrupt) as error:
             self.error = self.error or error
             if self.silent:
                 return 0
             raise
 
+    def write(self, data: bytes) -> int:
+        return self._guard(self._file.write, data)  # type: ignore[no-any-return]
+
     def flush(self) -> None:
-        try:
-            self._file.flush()
-        except OSError as error:
-            self.error = self.error or error
-            if not self.silent:
-                raise
+        self._guard(self._file.flush)
 
     def seek(self, place: int, whence: int = 0) -> int:
-        return self._file.seek(place, whence)
+        return self._guard(self._file.seek, place, whence)  # type: ignore[no-any-return]  # it flushes, too
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._guard(self._file.tell)  # type: ignore[no-any-return]
 
     def read(self, count: int = -1) -> bytes:
         return self._file.read(count)

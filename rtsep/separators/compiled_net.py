@@ -84,10 +84,11 @@ def after(index: int, turns: int) -> int:
     return (index + turns) % (2 * turns)
 
 
-def silent_runs(manifest: Manifest) -> list[int]:
-    """Which sets of states the runs read that give a net its first state; set 0 holds it after them."""
+def silent_runs(manifest: Manifest) -> tuple[list[int], int]:
+    """Which sets of states the runs read that give a net its first state, and which set holds it after them."""
     runs = max((state.silent_runs for state in manifest.state), default=0)
-    return [0, manifest.tensors.turns] * ((runs + 1) // 2)
+    pair = 0, manifest.tensors.turns  # either is written by the run that reads the other
+    return [pair[run % 2] for run in range(runs)], pair[runs % 2]
 
 
 class CompiledNet:
@@ -141,10 +142,11 @@ class CompiledNet:
             bindings.append(session.bind(inputs | read, outputs | written))
         self._words = np.zeros(_WORDS, np.int64)
         self._words[: _BINDINGS + len(bindings)] = [session.library.run, session.address, 0, len(bindings), *bindings]
-        for index in silent_runs(manifest):
+        runs, last = silent_runs(manifest)
+        for index in runs:
             self._words[_NEXT] = index
             self.run()
-        found = zip(manifest.state, self._states[0], strict=True)
+        found = zip(manifest.state, self._states[last], strict=True)
         self._first = [array.copy() if state.silent_runs else np.zeros_like(array) for state, array in found]
         self.reset()
 

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numba import njit
 
 from rtsep.separators.base import Mask, Param, Separator, Spectrum
-from rtsep.separators.kernels import BASS, STRENGTH, TREBLE, guard, part_of, strengthen
+from rtsep.separators.kernels import BASS, STRENGTH, TREBLE, guard, part_of, plausible, strengthen
 from rtsep.spec import StreamSpec
 
 #: Bins that the statistics are taken from, in Hz.
@@ -104,7 +105,13 @@ def unmix(stats, demix):
     nogil=True,
 )
 def ica_mask(spectrum, values, bin_hz, hop_s, keep_level, swap, levels, stats, demix, mask):
-    """Complex mask that leaves the component that is the voice, for each channel."""
+    """Complex mask that leaves the component that is the voice, for each channel.
+
+    What is no sound is music, and leaves no trace in the statistics.
+    """
+    if not plausible(spectrum):
+        mask[:] = 0.0
+        return
     memory_s, by_band, masked, binary, bass, treble, strength = values
     channels, bins = spectrum.shape
     right = channels - 1
@@ -172,8 +179,9 @@ class Ica(Separator):
     300 to 3400 Hz; they change places only where the other is clearly better, with a cross-fade.
 
     The mask is complex: each output is a weighted difference of left and right, which no mask of 0 to 1 can make. With
-    ``masked`` it is the share of the output's power instead, which suits music of more than two sounds better. Mono
-    sound is one component: everything between the guards is voice.
+    ``masked`` it is the share of the output's power instead, which suits music of more than two sounds better. Only
+    then do ``binary`` and ``strength`` change anything: differences have no share to shape. Mono sound is one
+    component: everything between the guards is voice.
 
     Source: A. Hyvaerinen, E. Oja, "Independent component analysis: algorithms and applications", Neural Networks 13,
     2000.
@@ -196,7 +204,7 @@ class Ica(Separator):
         Param("binary", "switch", 0.0, 1.0, 0.0, "on: with masked, a bin is wholly voice or wholly music"),
         BASS,
         TREBLE,
-        STRENGTH,
+        replace(STRENGTH, help=f"with masked: {STRENGTH.help}"),
     )
 
     def prepare(self, spec: StreamSpec) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +13,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rtsep.dsp.align import PLACE, SPEED, begin, delay_of, find, follow, interpolation_table, render, whiten
+from rtsep.dsp.align import P00, PLACE, SPEED, begin, delay_of, find, follow, interpolation_table, render, whiten
 from rtsep.dsp.denormals import flush_denormals
 from rtsep.dsp.stft import Stft, aligned, analyse, forward, plans, shift_in, synthesise
 from rtsep.errors import UsageError
 from rtsep.separators.base import Mask, Param, Separator, Spectrum
-from rtsep.separators.kernels import part_of
+from rtsep.separators.kernels import LOUDEST_BIN, part_of
 from rtsep.spec import StreamSpec
 
 #: Length of the piece that is searched for, and the bins that count.
@@ -30,11 +31,14 @@ CANDIDATES, SURE, LIKELY, NEAR = 8, 25.0, 6.0, 100
 LEAST_S, SILENCE = 0.5, 1e-4
 #: Time of the engine per block of places.
 BLOCK_MS = 2.9
-#: The delay is measured so often; time without after which the search begins again.
+#: The delay is measured so often; time of sound without one after which the search begins again.
 MEASURE_MS, LOST_S = 46.0, 1.5
 #: Correlation above which a delay is believed: another sound reaches 0.1, the instrumental under a voice as loud more
 #: than 0.7.
 BELIEVE = 0.3
+#: Delay in frames that is looked for either way: once settled, while the square of the place's error is below the third
+#: number, and else.
+NEAR_REACH, FAR_REACH, WELL_KNOWN = 4, 64, 0.5
 #: Measurements before the gain is taken, and time that the gain's average covers.
 SETTLING, GAIN_MS = 4, 3000.0
 #: Time in which the instrumental is faded in once found.
@@ -42,10 +46,12 @@ FADE_MS = 60.0
 
 # Words: hops heard since the search began, whether it is followed, what is being done (below), first frame of the next
 # block, hops since the piece was taken, candidate that is looked at, measurements, hops in this one, misses, number of
-# candidates.
+# candidates, hops of this measurement in which both sounded, frame of the recording at the last measurement that was
+# believed (0: there was none), hops since, whether the search is around that frame.
 HEARD, LOCKED, DOING, BLOCK, AGE, CANDIDATE, MEASURED, SINCE, MISSED, CANDIDATES_FOUND = range(10)
-# What is done while not following: waiting for sound, looking for the piece from the start of the file, waiting for
-# another piece, looking whether that one is where it should be.
+SOUNDED, LAST, GONE, AROUND = range(10, 14)
+# What is done while not following: waiting for sound, looking for the piece, waiting for another piece, looking whether
+# that one is where it should be.
 WAIT, SEARCH, WAIT_AGAIN, CHECK = range(4)
 # Levels: blocks due, fade, then for each channel the gain and its two sums.
 DUE, FADE, GAIN = 0, 1, 2
@@ -79,14 +85,28 @@ class Memory(NamedTuple):
     played: NDArray[np.float32]  # (channels, window), the instrumental beside the stream's window
     known: NDArray[np.complex64]  # (channels, bins)
     cross: NDArray[np.complex64]  # (bins,)
+    quiet: float  # mean square of the bins below which it is silence
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _power(spectrum):
+    """Mean square of the bins."""
+    total = 0.0
+    for c in range(spectrum.shape[0]):
+        for k in range(spectrum.shape[1]):
+            z = spectrum[c, k]
+            total += float(z.real) ** 2 + float(z.imag) ** 2
+    return total / spectrum.size
 
 
 @njit(nogil=True, cache=True)
-def _listen(m, spectrum):
-    """Recover the sound of the hop before from the spectrum, and keep the last of it."""
+def _listen(m, spectrum, sane):
+    """Recover the sound of the hop before from the spectrum, and keep the last of it; silence where it is none."""
     last = spectrum.shape[0] - 1
     for k in range(spectrum.shape[1]):
         m.middle[0, k] = np.float32(0.5) * (spectrum[0, k] + spectrum[last, k])
+    if not sane:
+        m.middle[:] = 0.0
     synthesise(m.inverse_plan, m.synthesis_window, m.middle, m.frame, m.bins, m.tail, m.sound)
     shift_in(m.heard, m.sound)
     m.words[HEARD] += 1
@@ -114,15 +134,18 @@ def _take_piece(m, low, high):
 
 
 @njit(nogil=True, cache=True)
-def _search_from_start(m):
-    """Look for the piece in the whole file from now on."""
-    m.words[DOING] = SEARCH
-    m.words[BLOCK] = -(m.heard.shape[1] // 2)
+def _begin_search(m, reach):
+    """Look for the piece from now on: in the first `reach` frames, by turns with around where it was last."""
+    words = m.words
+    words[AROUND] = 1 - words[AROUND] if words[LAST] > 0 else 0
+    first = max(words[LAST] - reach, 0) if words[AROUND] != 0 else 0
+    words[BLOCK] = first - m.heard.shape[1] // 2
+    words[DOING], words[CANDIDATE] = SEARCH, 0
     m.heights[:] = 0.0
 
 
 @njit(nogil=True, cache=True)
-def _search(m, low, high, until):
+def _search(m, low, high, reach):
     """Look at one block of places; True where the instrumental was found."""
     words = m.words
     frames, hop = m.heard.shape[1], m.sound.shape[1]
@@ -139,7 +162,7 @@ def _search(m, low, high, until):
             return True
         words[CANDIDATE] += 1
         if words[CANDIDATE] == words[CANDIDATES_FOUND]:
-            _search_from_start(m)
+            _begin_search(m, reach)
         return False
     at = CANDIDATES
     while at > 0 and height > m.heights[at - 1]:
@@ -149,7 +172,9 @@ def _search(m, low, high, until):
     if at < CANDIDATES:
         m.heights[at], m.places[at] = height, place
     words[BLOCK] += frames
-    ended = words[BLOCK] >= min(until, m.recording.shape[1])
+    # it may have gone on meanwhile, or have been halted
+    end = words[LAST] + words[GONE] * hop + reach if words[AROUND] != 0 else reach
+    ended = words[BLOCK] >= min(end, m.recording.shape[1])
     if m.heights[0] > (LIKELY if ended else SURE):
         words[DOING] = WAIT_AGAIN
     elif ended:
@@ -158,14 +183,14 @@ def _search(m, low, high, until):
 
 
 @njit(nogil=True, cache=True)
-def _look(m, spectrum, low, high, until, budget):
+def _look(m, spectrum, sane, low, high, reach, budget):
     """One hop of looking for the instrumental; True where it was found."""
     words, levels = m.words, m.levels
     frames, hop = m.heard.shape[1], m.sound.shape[1]
-    _listen(m, spectrum)
+    _listen(m, spectrum, sane)
     words[AGE] += 1
     if words[DOING] == WAIT and _take_piece(m, low, high):
-        _search_from_start(m)
+        _begin_search(m, reach)
     elif words[DOING] == WAIT_AGAIN and words[AGE] * hop >= frames:
         age = words[AGE]
         if _take_piece(m, low, high):
@@ -181,8 +206,8 @@ def _look(m, spectrum, low, high, until, budget):
     levels[DUE] = min(levels[DUE], 1.0) + budget
     while levels[DUE] >= 1.0 and (words[DOING] == SEARCH or words[DOING] == CHECK):
         levels[DUE] -= 1.0
-        if _search(m, low, high, until):
-            words[DOING] = words[MEASURED] = words[SINCE] = words[MISSED] = 0
+        if _search(m, low, high, reach):
+            words[DOING] = words[MEASURED] = words[SINCE] = words[SOUNDED] = words[MISSED] = 0
             words[LOCKED] = 1
             levels[FADE:] = 0.0
             m.cross[:] = 0.0
@@ -221,16 +246,26 @@ def _compare(m, spectrum, keep):
 
 @njit(nogil=True, cache=True)
 def _measure(m, frames, lost):
-    """Steer by the delay that is left; give up where the two no longer belong together."""
+    """Steer by the delay that is left; give up where the two no longer belong together.
+
+    Silence of either proves nothing; but after the recording's end there is nothing to wait for.
+    """
     words, levels = m.words, m.levels
-    reach = 4 if words[MEASURED] > 2 * SETTLING else 64
-    delay, height = delay_of(m.inverse_plan, m.cross, min(reach, m.frame.shape[0] // 4), m.frame, m.bins)
+    settled = words[MEASURED] > 2 * SETTLING and m.follow[P00] < WELL_KNOWN
+    reach = min(NEAR_REACH if settled else FAR_REACH, m.frame.shape[0] // 4)
+    delay, height = delay_of(m.inverse_plan, m.cross, reach, m.frame, m.bins)
+    sounded = 2 * words[SOUNDED] >= words[SINCE]
     m.cross[:] = 0.0
-    if abs(height) < BELIEVE or not follow(m.follow, delay, frames):
-        words[MISSED] += 1
+    words[SOUNDED] = 0
+    if not (sounded and abs(height) >= BELIEVE):  # nor is NaN believed
+        delay = math.nan
+    if not follow(m.follow, delay, frames):
+        if sounded or m.follow[PLACE] >= m.recording.shape[1]:
+            words[MISSED] += 1
         if words[MISSED] >= lost:
-            words[LOCKED] = words[HEARD] = 0
+            words[LOCKED] = words[HEARD] = words[AROUND] = 0
         return
+    words[LAST], words[GONE] = int(m.follow[PLACE]), 0
     words[MISSED] = 0
     words[MEASURED] += 1
     for c in range(m.known.shape[0]):
@@ -248,10 +283,15 @@ def invert_mask(m, spectrum, values, hop_ms, bin_hz, mask):
     words, levels = m.words, m.levels
     channels, bins = spectrum.shape
     hop = m.sound.shape[1]
+    level = _power(spectrum)
+    sane = level < LOUDEST_BIN * LOUDEST_BIN  # neither NaN nor infinite
+    sounds = sane and level > m.quiet
+    words[GONE] += 1
     if words[LOCKED] == 0:
         scale = m.find_frame.shape[0] / (m.frame.shape[0] * bin_hz)  # bins of a piece per Hz
         low, high = int(FIND_LOW_HZ * scale) + 1, min(int(FIND_HIGH_HZ * scale), m.piece.shape[0])
-        if _look(m, spectrum, low, high, int(search_s * 1000.0 * hop / hop_ms), hop_ms / BLOCK_MS):
+        reach = int(search_s * 1000.0 * hop / hop_ms)
+        if _look(m, spectrum, sane, low, high, reach, hop_ms / BLOCK_MS):
             render(m.recording, m.table, m.follow[PLACE], m.follow[SPEED], m.played, 0)
     else:
         m.follow[PLACE] += hop * m.follow[SPEED]
@@ -261,8 +301,10 @@ def invert_mask(m, spectrum, values, hop_ms, bin_hz, mask):
         render(m.recording, m.table, m.follow[PLACE], m.follow[SPEED], m.played, m.played.shape[1] - hop)
     if words[LOCKED] != 0:
         analyse(m.forward_plan, m.analysis_window, m.played, m.frame, m.bins, m.known)
-        cover_ms = min(GAIN_MS, 200.0 + 0.3 * MEASURE_MS * words[MEASURED])  # what was found early is worth little
-        _compare(m, spectrum, math.exp(-hop_ms / cover_ms))
+        if sounds and _power(m.known) > m.quiet:
+            cover_ms = min(GAIN_MS, 200.0 + 0.3 * MEASURE_MS * words[MEASURED])  # what was found early is worth little
+            _compare(m, spectrum, math.exp(-hop_ms / cover_ms))
+            words[SOUNDED] += 1
         words[SINCE] += 1
         if words[SINCE] * hop_ms >= MEASURE_MS:
             _measure(m, float(words[SINCE] * hop), int(LOST_S * 1000.0 / MEASURE_MS))
@@ -271,8 +313,12 @@ def invert_mask(m, spectrum, values, hop_ms, bin_hz, mask):
     ready = words[LOCKED] != 0 and words[MEASURED] > SETTLING
     step = hop_ms / FADE_MS
     levels[FADE] = min(levels[FADE] + step, 1.0) if ready else max(levels[FADE] - step, 0.0)
+    if not sane:  # all is voice, as where nothing is found
+        mask[:channels] = 1.0
+        mask[channels:] = 0.0
+        return
     for c in range(channels):
-        gain = depth * levels[FADE] * levels[GAIN + 3 * c]
+        gain = depth * levels[FADE] * levels[GAIN + 3 * c] if sounds else 0.0
         for k in range(bins):
             x = complex(spectrum[c, k])
             music = gain * complex(m.known[c, k])
@@ -302,7 +348,9 @@ class Invert(Separator):
     cross-spectrum tells the delay that is left, 20 times a second; a Kalman filter of two states steers place and
     speed, so that clocks up to 1500 ppm apart are followed. Level and polarity are fitted per channel, bins in which
     nothing else sounds counting most. What is taken away is the spectrum itself, so the mask is complex; with `masked`
-    it is the share of the power. Until the instrumental is found, and after its end, all is voice.
+    it is the share of the power. Until the instrumental is found, and after its end, all is voice. A pause of
+    either proves nothing: the place moves on by its speed. Where the two no longer belong together the place is sought
+    again, by turns from the start of the file and around where it was last: it may have halted there, or have gone on.
 
     Sources: the phase inversion of forums; `rtsep.dsp.align` for the alignment.
 
@@ -323,7 +371,14 @@ class Invert(Separator):
     mask_kind = "complex"
     PARAMS = (
         Param("depth", "", 0.0, 1.0, 1.0, "share of the instrumental that is taken away"),
-        Param("search_s", "s", 1.0, 3600.0, 60.0, "how far into the file its start may lie; higher takes longer"),
+        Param(
+            "search_s",
+            "s",
+            1.0,
+            3600.0,
+            60.0,
+            "how far into the file its start may lie, and how far off it is sought once lost; higher takes longer",
+        ),
         Param("masked", "switch", 0.0, 1.0, 0.0, "on: bins are shared by power; off: the difference of the two"),
         Param("binary", "switch", 0.0, 1.0, 0.0, "on: with masked, a bin is wholly voice or wholly music"),
     )
@@ -344,14 +399,14 @@ class Invert(Separator):
         half = 1 << round(math.log2(PIECE_S * spec.samplerate))
         self._spec = spec
         self._memory = Memory(
-            _recording(self.path, spec), interpolation_table(), np.zeros(7), np.zeros(10, np.int64), np.zeros(8),
-            stft.forward_plan, stft.inverse_plan, stft.analysis_window, stft.synthesis_window, stft.frame, stft.bins,
-            stft.tail, np.zeros((1, spec.hop), np.float32), np.zeros((1, spec.bins), np.complex64),
+            _recording(self.path, spec), interpolation_table(), np.zeros(7), np.zeros(AROUND + 1, np.int64),
+            np.zeros(8), stft.forward_plan, stft.inverse_plan, stft.analysis_window, stft.synthesis_window, stft.frame,
+            stft.bins, stft.tail, np.zeros((1, spec.hop), np.float32), np.zeros((1, spec.bins), np.complex64),
             np.zeros((1, half), np.float32), *plans(2 * half), aligned(2 * half, np.float32),
             aligned(half + 1, np.complex64), aligned(half + 1, np.complex64),
             np.zeros(CANDIDATES, np.int64), np.zeros(CANDIDATES),
             np.zeros((spec.channels, spec.window), np.float32), np.zeros((spec.channels, spec.bins), np.complex64),
-            np.zeros(spec.bins, np.complex64),
+            np.zeros(spec.bins, np.complex64), SILENCE**2 * float(np.square(stft.analysis_window).sum()),
         )  # fmt: skip
         self.params.prepare(spec.hop_ms)
         silence = np.zeros((spec.channels, spec.bins), np.complex64)
@@ -378,7 +433,7 @@ def _recording(path: str, spec: StreamSpec) -> NDArray[np.float32]:
     if not path:
         raise UsageError("separator invert needs the instrumental: invert:FILE")
     try:
-        with read_blocks(Path(path).expanduser(), samplerate=spec.samplerate) as reader:
+        with read_blocks(Path(os.path.expanduser(path)), samplerate=spec.samplerate) as reader:
             sound = np.concatenate(list(reader), axis=1)
     except UsageError as error:
         raise UsageError(f"instrumental of separator invert: {error}") from error

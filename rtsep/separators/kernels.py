@@ -17,12 +17,27 @@ MEMORY = np.dtype([("channels", np.int64), ("bins", np.int64), ("bin_hz", np.flo
 #: Ratio of the frequencies between which a guard fades.
 GUARD_SLOPE = 1.5
 
+#: Real or imaginary part of a bin from which it is no sound: 120 dB above a tone at full scale.
+LOUDEST_BIN = 1e9
+
 #: Largest magnitude of a complex mask: 12 dB, where two sounds cancel each other in the mixture.
 MOST_GAIN = 4.0
 
-BASS = Param("bass", "hz", 0.0, 1000.0, 150.0, "below it all stays in the music; higher keeps more kick and bass there")
+BASS = Param(
+    "bass",
+    "hz",
+    0.0,
+    1000.0,
+    150.0,
+    "frequency in Hz below which sound stays in the music (all of it below 2/3); higher keeps more kick and bass",
+)
 TREBLE = Param(
-    "treble", "hz", 1000.0, 24000.0, 16000.0, "above it all stays in the music; lower keeps more cymbals there"
+    "treble",
+    "hz",
+    1000.0,
+    24000.0,
+    16000.0,
+    "frequency in Hz above which sound stays in the music (all of it above 3/2); lower keeps more cymbals",
 )
 STRENGTH = Param(
     "strength", "", 0.25, 4.0, 1.0, "share of doubtful bins: above 1 more of them for the voice, below 1 less"
@@ -40,6 +55,18 @@ def ramp(state):
     """Move all parameters one hop towards their targets: `Parameters.ramp` for compiled code."""
     for i in range(state.shape[1]):
         state[1, i] += max(min(state[0, i] - state[1, i], state[2, i]), -state[2, i])
+
+
+@njit("boolean(complex64[:, ::1])", cache=True, nogil=True)
+def plausible(spectrum):
+    """Whether all bins can be of sound: what is NaN, infinite or absurdly loud must not stay in a memory."""
+    most, beyond = np.float32(LOUDEST_BIN), 0
+    for c in range(spectrum.shape[0]):
+        for k in range(spectrum.shape[1]):
+            z = spectrum[c, k]
+            if not (abs(z.real) < most and abs(z.imag) < most):
+                beyond += 1
+    return beyond == 0
 
 
 @njit("float64(float64)", cache=True, nogil=True)

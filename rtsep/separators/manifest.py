@@ -15,8 +15,11 @@ from typing import Any, Literal, get_args, get_type_hints
 import msgspec
 
 from rtsep.errors import ModelError, nearest
+from rtsep.spec import WINDOW
 
 NAME = "manifest.toml"
+#: Windows that a stream may have.
+WINDOWS = (WINDOW,)
 MOST_TURNS = 16
 MOST_SILENT_RUNS = 1024
 MOST_LOOKAHEADS = 64
@@ -48,7 +51,7 @@ class Transform(msgspec.Struct, frozen=True):
     samplerates : list of int
         Engine rates in Hz that it works at.
     window, hop, synthesis : int
-        Analysis window, step and synthesis window in frames; `synthesis` is twice `hop`.
+        Analysis window, step and synthesis window in frames; `window` is one of `WINDOWS`, `synthesis` twice `hop`.
     """
 
     samplerates: list[int]
@@ -240,14 +243,14 @@ def _refuse_nonsense(path: Path, m: Manifest) -> None:
     hop, window, rows = m.transform.hop, m.transform.window, m.tensors.lookaheads
     tensors = [*m.tensors.inputs(), m.tensors.mask, *([m.tensors.vad] if m.tensors.vad is not None else [])]
     tensors += [name for state in m.state for name in (state.input, state.output)]
+    windows = " or ".join(str(frames) for frames in WINDOWS)
     rules = {
         f"file.name '{m.file.name}' is not the name of a file in this folder": Path(m.file.name).name == m.file.name,
         f"file.sha256 '{m.file.sha256}' is not 64 hexadecimal digits": _is_sha256(m.file.sha256),
         "transform.samplerates is empty or holds one outside 8000 to 192000 Hz": m.transform.samplerates
         and all(8000 <= rate <= 192000 for rate in m.transform.samplerates),
         f"transform.hop {hop} is not a power of two from 16 to 1024": hop in (16, 32, 64, 128, 256, 512, 1024),
-        f"transform.window {window} is not a power of two of at least 2 x hop": window >= 2 * hop
-        and not window & (window - 1),
+        f"transform.window {window} is not {windows}, the window of every stream": window in WINDOWS,
         f"transform.synthesis {m.transform.synthesis} is not 2 x hop": m.transform.synthesis == 2 * hop,
         f"features.bins {m.features.bins} is not from 1 to window // 2 + 1": 1 <= m.features.bins <= window // 2 + 1,
         f"tensors.lookahead {m.tensors.lookahead} is not from 0 to 256 hops": 0 <= m.tensors.lookahead <= 256,

@@ -19,7 +19,17 @@ from rtsep.dsp.windows import asymmetric_pair
 from rtsep.native import call, complex_pointer, double_pointer, float_pointer, int_pointer
 from rtsep.separators.base import Compiled, Mask, Param, Separator, Spectrum
 from rtsep.separators.gate import gate_step
-from rtsep.separators.kernels import BASS, STRENGTH, TREBLE, fade, guard, ramp, separate_signature, strengthen
+from rtsep.separators.kernels import (
+    BASS,
+    STRENGTH,
+    TREBLE,
+    fade,
+    guard,
+    plausible,
+    ramp,
+    separate_signature,
+    strengthen,
+)
 from rtsep.spec import StreamSpec
 
 #: Band that the pitch is looked for in, and part of the window, by its height, that is sound enough to undo it.
@@ -78,10 +88,14 @@ class Memory(NamedTuple):
 def _listen(m, spectrum, low_hz, high_hz):
     """Magnitudes of the mean of the channels; the pitch, if its time has come."""
     last = spectrum.shape[0] - 1
-    for k in range(spectrum.shape[1]):
-        z = np.float32(0.5) * (spectrum[0, k] + spectrum[last, k])
-        m.bins[k] = m.weight[k] * z
-        m.magnitude[k] = math.sqrt(float(z.real) ** 2 + float(z.imag) ** 2)
+    if plausible(spectrum):
+        for k in range(spectrum.shape[1]):
+            z = np.float32(0.5) * (spectrum[0, k] + spectrum[last, k])
+            m.bins[k] = m.weight[k] * z
+            m.magnitude[k] = math.sqrt(float(z.real) ** 2 + float(z.imag) ** 2)
+    else:  # as silence: it would stay in the background
+        m.bins[:] = 0.0
+        m.magnitude[:] = 0.0
     m.words[SINCE] += 1
     if m.words[SINCE] < m.every:
         return

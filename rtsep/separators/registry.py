@@ -151,20 +151,22 @@ def create(name_or_path: str, *, device: str = "auto", cuda_graph: bool = False,
     name, _, argument = name_or_path.partition(":")
     if name in BUILT_IN:
         return _construct(name, _load(BUILT_IN[name][0]), argument, options)
+    path = Path(os.path.expanduser(name_or_path))
     folder = there.get(name_or_path)
-    if folder is None and (os.sep in name_or_path or (Path(name_or_path) / MANIFEST).is_file()):
-        folder = Path(name_or_path).expanduser()
+    if folder is None and (os.sep in name_or_path or (path / MANIFEST).is_file()):
+        folder = path
     lookahead = None
-    if (folder is None or not folder.exists()) and name_or_path.rpartition(":")[2].isdecimal():
-        start, _, digits = name_or_path.rpartition(":")
-        if start in there or (Path(start) / MANIFEST).is_file():
-            folder, lookahead = there.get(start, Path(start)), int(digits)
+    start, _, digits = name_or_path.rpartition(":")
+    if start and digits.isdecimal() and (folder is None or not folder.exists()):
+        path = Path(os.path.expanduser(start))
+        if start in there or (path / MANIFEST).is_file():
+            folder, lookahead = there.get(start, path), int(digits)
     if folder is not None:
         made = _load("rtsep.separators.onnx:OnnxSeparator")
         return made(folder, device=device, cuda_graph=cuda_graph, lookahead=lookahead)
     points = {point.name: point for point in _plug_ins()}
     if name in points:
-        return _construct(name, _load_plug_in(points[name]), argument, options)
+        return _construct_plug_in(points[name], argument, options)
     raise UsageError(
         f"unknown separator '{name_or_path}': {nearest(name, [*BUILT_IN, *there, *points])}, "
         f"or the path of a model folder"
@@ -186,6 +188,17 @@ def _construct(name: str, factory: Any, argument: str, options: dict[str, Any]) 
         given += [f"{key}={value!r}" for key, value in options.items()]
         raise UsageError(f"separator {name} does not take {', '.join(given) or 'no argument'}") from None
     return factory(*([argument] if argument else []), **options)
+
+
+def _construct_plug_in(point: EntryPoint, argument: str, options: dict[str, Any]) -> Separator:
+    """`_construct` of a plug-in; whatever goes wrong in it becomes one line."""
+    loaded = _load_plug_in(point)
+    try:
+        return _construct(point.name, loaded, argument, options)
+    except RtsepError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{_where(point)} cannot be made: {_reason(error)}") from error
 
 
 def models() -> dict[str, Path]:
@@ -216,7 +229,7 @@ def _plug_ins() -> Iterator[EntryPoint]:
 
 def _plug_in_entry(point: EntryPoint) -> Entry:
     try:
-        summary = str(_load_plug_in(point).summary)
+        summary = " ".join(str(_load_plug_in(point).summary).split()) or "(no summary)"
     except ModelError as error:
         return Entry(point.name, "plug-in", "", _package(point), str(error))
     return Entry(point.name, "plug-in", summary, _package(point))
@@ -226,17 +239,25 @@ def _load_plug_in(point: EntryPoint) -> Any:
     """Load the class of a plug-in; whatever goes wrong in it becomes one line."""
     from rtsep.separators.base import Separator
 
-    where = f"separator '{point.name}' of package {_package(point)}"
     try:
         loaded = point.load()
     except Exception as error:  # a plug-in may raise anything at all while it is imported
-        reason = str(error).strip().splitlines()
-        raise ModelError(
-            f"{where} cannot be loaded: {type(error).__name__}: {reason[0] if reason else 'no reason given'}"
-        ) from error
+        raise ModelError(f"{_where(point)} cannot be loaded: {_reason(error)}") from error
     if not (isinstance(loaded, type) and issubclass(loaded, Separator)):
-        raise ModelError(f"{where} cannot be used: {point.value} is not a subclass of rtsep.separators.base.Separator")
+        raise ModelError(
+            f"{_where(point)} cannot be used: {point.value} is not a subclass of rtsep.separators.base.Separator"
+        )
     return loaded
+
+
+def _where(point: EntryPoint) -> str:
+    return f"separator '{point.name}' of package {_package(point)}"
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
 def _package(point: EntryPoint) -> str:

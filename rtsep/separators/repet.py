@@ -12,7 +12,7 @@ from numba import carray, cfunc, njit
 from rtsep.dsp.denormals import flush_denormals
 from rtsep.native import double_pointer, float_pointer, int_pointer
 from rtsep.separators.base import Compiled, Mask, Param, Separator, Spectrum
-from rtsep.separators.kernels import BASS, STRENGTH, TREBLE, guard, ramp, separate_signature, strengthen
+from rtsep.separators.kernels import BASS, STRENGTH, TREBLE, guard, plausible, ramp, separate_signature, strengthen
 from rtsep.spec import StreamSpec
 
 #: Longest memory and time between two frames of it.
@@ -55,7 +55,14 @@ def band_edges(bins, bin_hz):
 
 @njit("void(complex64[:, ::1], float32[:, ::1], int64[::1], float32[::1])", cache=True, nogil=True)
 def describe(spectrum, magnitude, edges, bands):
-    """Magnitudes of all channels, and the level of each band, without its mean and scaled to length 1."""
+    """Magnitudes of all channels, and the level of each band, without its mean and scaled to length 1.
+
+    What is no sound counts as silence: its squares would overflow and stay in the memory.
+    """
+    if not plausible(spectrum):
+        magnitude[:] = 0.0
+        bands[:] = 0.0
+        return
     channels, bins = spectrum.shape
     for c in range(channels):
         for k in range(bins):

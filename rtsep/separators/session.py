@@ -252,10 +252,11 @@ class Net:
         self._states = [[self._tensor(first.copy()) for first in self._first] for _ in range(2 * turns)]
         self._runs = [self._bind(manifest, index) for index in range(2 * turns)]
         self._next = 0
-        for index in silent_runs(manifest):
+        runs, last = silent_runs(manifest)
+        for index in runs:
             self._next = index
             self.run()
-        for state, first, tensor in zip(manifest.state, self._first, self._states[0], strict=True):
+        for state, first, tensor in zip(manifest.state, self._first, self._states[last], strict=True):
             if state.silent_runs:
                 np.copyto(first, tensor.numpy())
         self.reset()

@@ -83,6 +83,7 @@ def test_options_come_before_the_file(tmp_path: Path) -> None:
 def test_written_file_reads_back(tmp_path: Path) -> None:
     assert load(tmp_path, config.to_toml(config.Config(), comments=True)) == config.Config()
     text = '[stream]\ninput = "a \\"b\\" \\\\ c"\n[mix]\nvocals_db = -inf\n[separators.midside]\nwidth = 0.2\n'
+    text += '[separators."invert:my song.wav"]\npolarity = "a\\nb"\n'
     full = load(tmp_path, text)
     for comments in (False, True):
         assert load(tmp_path, config.to_toml(full, comments=comments)) == full

@@ -11,7 +11,9 @@ import pytest
 from rtsep.cli import bench, main, options, run, separate
 from rtsep.cli.views import view_for
 from rtsep.config import Config, Stream
+from rtsep.engine.stats import Stats
 from rtsep.errors import UsageError
+from tests.conftest import need_onnx
 
 COMMANDS = (
     *("run", "separate", "evaluate", "compare", "devices", "models", "config", "doctor", "bench", "train", "export"),
@@ -122,6 +124,29 @@ def test_wrong_configuration_is_code_5(capsys: pytest.CaptureFixture[str], tmp_p
     assert "did you mean 'width'?" in message
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[stream]\nseparator = "koretzky"\nhop = 128\n', "koretzky runs at a hop of 512 frames only, not 128"),
+        ('[stream]\nseparator = "midside"\n[mix]\ndrums_db = -3\n', "midside does not tell it apart"),
+        ('[stream]\nseparator = "midside"\nhop = 128\n', ""),
+    ],
+)
+def test_config_check_knows_what_the_separator_can(
+    text: str, told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    if not told:
+        assert main.main(["config", "check", "--config", str(path)]) == 0
+        return
+    if "koretzky" in text:
+        need_onnx()
+    code, message = fails(capsys, "config", "check", "--config", str(path))
+    assert code == 5
+    assert told in message
+
+
 def test_config_init_writes_what_check_takes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "deep" / "c.toml"
     assert main.main(["config", "init", "--config", str(path)]) == 0
@@ -189,15 +214,33 @@ def test_songs_are_found_once_and_clashes_named(tmp_path: Path) -> None:
     for name in ("a.wav", "b.FLAC", "notes.txt", "deep/c.ogg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = separate.find_songs([tmp_path, tmp_path / "a.wav"])
+    parts = tmp_path / "parts"
+    found = separate.find_songs([tmp_path, tmp_path / "a.wav"], parts)
     assert [song.name for song in found] == ["a.wav", "b.FLAC", "c.ogg"]
-    assert separate.find_songs([tmp_path / "notes.txt"])  # named by hand: the reader decides
+    assert separate.find_songs([tmp_path / "notes.txt"], parts)  # named by hand: the reader decides
     (tmp_path / "deep" / "a.ogg").touch()
     with pytest.raises(UsageError, match="both be written"):
-        separate.find_songs([tmp_path])
+        separate.find_songs([tmp_path], parts)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no sound file"):
-        separate.find_songs([tmp_path / "empty"])
+        separate.find_songs([tmp_path / "empty"], parts)
+
+
+def test_parts_of_an_earlier_run_are_no_songs(tmp_path: Path) -> None:
+    for name in ("a.wav", "a/vocals.wav", "a/accompaniment.flac", "a/live/vocals.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = separate.find_songs([tmp_path], tmp_path)
+    assert set(found) == {tmp_path / "a.wav", tmp_path / "a" / "live" / "vocals.wav"}
+    assert separate.find_songs([tmp_path / "a" / "vocals.wav"], tmp_path)  # named by hand
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_text_on_a_full_disk_is_one_line_and_code_1() -> None:
+    for arguments in (["models"], ["--help"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([sys.executable, "-m", "rtsep", *arguments], stdout=full, stderr=subprocess.PIPE)
+        assert (done.returncode, done.stderr) == (1, b"rtsep: the system refused: No space left on device\n")
 
 
 def test_places_that_were_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +258,12 @@ def test_the_demo_replaces_its_own_recording_and_nothing_else(tmp_path: Path) ->
     assert not run._demo_may_write(folder)
     (tmp_path / "vocals.wav").touch()  # whatever separated that
     assert not run._demo_may_write(tmp_path)
+
+
+def test_quiet_tells_of_sound_that_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    view = view_for("null", quiet=True, json=False)
+    view.end(Stats(messages=("a note", "the recording stopped: x"), losses=("the recording stopped: x",)))
+    assert capsys.readouterr() == ("", "rtsep: the recording stopped: x\n")
 
 
 def test_no_text_goes_into_the_sound() -> None:

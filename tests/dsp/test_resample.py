@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import samplerate
 
-from rtsep.dsp.resample import QUALITIES, Resampler, pull, resample, restart, set_ratio
+from rtsep.dsp.resample import QUALITIES, Resampler, pull, resample, restart
 from rtsep.errors import UsageError
 
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 88200, 96000, 192000]
@@ -112,13 +112,12 @@ def test_pull_from_a_dry_ring_gives_less_and_goes_on_later() -> None:
     assert len(wanted) - len(sound) <= 1
 
 
-def test_reset_and_set_ratio() -> None:
+def test_reset() -> None:
     x, resampler, y = noise(3000, 1), Resampler(1), np.zeros((4000, 1), np.float32)
     first = resampler.push(x, 1.25)
     resampler.reset()
     np.testing.assert_array_equal(resampler.push(x, 1.25), first)
     restart(resampler.handle, resampler.pull_state)
-    assert set_ratio(resampler.handle, 1.25) == 0
     used, made = resample(resampler.handle, resampler.data, x, len(x), y, len(y), 1.25)
     assert used == len(x)
     np.testing.assert_array_equal(y[:made], first)

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from rtsep.cli import main
-from tests.conftest import need
+from tests.conftest import need, need_onnx
 
 RATE = 48000
 QUICK = ("--separator", "passthrough", "--quiet")
@@ -212,13 +212,6 @@ def model(place: Path) -> Path:
     return place / "net"
 
 
-def need_onnx() -> None:
-    try:
-        import onnxruntime  # noqa: F401
-    except ImportError:
-        need(False, "onnxruntime is not installed")
-
-
 def damage(model: Path) -> None:
     data = bytearray((model / "model.onnx").read_bytes())
     data[len(data) // 2] ^= 255
@@ -297,6 +290,21 @@ def test_outputs_that_exist(place: Path, refused: Refusal) -> None:
     refused(2, "-i", "song.wav", "-o", "out.wav", "--record", "take", *QUICK, told=("exists", "--overwrite"))
     (place / "stats.json").touch()
     refused(2, "-i", "song.wav", "-o", "out.wav", "--stats", "stats.json", *QUICK, told=("stats.json exists",))
+
+
+def test_files_that_would_be_written_twice(refused: Refusal) -> None:
+    for arguments, told in (
+        (("-o", "take/vocals.wav", "--record", "take"), ("--output", "--record")),
+        (("-o", "out.wav", "--stats", "out.wav"), ("--output", "--stats")),
+        (("-o", "null", "--record", ".", "--stats", "mixture.wav"), ("--record", "--stats")),
+    ):
+        refused(2, "-i", "song.wav", *arguments, *QUICK, told=told)
+
+
+def test_names_that_the_system_refuses(refused: Refusal) -> None:
+    long = "s" * 300 + ".wav"
+    refused(2, "-i", long, "-o", "null", *QUICK, told=(long[:9],))
+    refused(2, "separate", long, "-o", "parts", *QUICK, told=(long[:9],))
 
 
 def test_folders_that_cannot_be_written(place: Path, refused: Refusal) -> None:

@@ -107,6 +107,7 @@ def test_a_full_disk_stops_the_recording_and_not_the_music(tmp_path: Path) -> No
     assert (process.returncode, errors) == (0, b"")
     full = [line["messages"] for line in lines if line["messages"]]
     assert any("the recording stopped" in text and "File too large" in text for text in full[-1]), lines[-1]
+    assert [text for text in full[-1] if text.startswith("the recording stopped")] == lines[-1]["losses"]
     after = [line for line in lines if line["messages"] and line["state"] == "playing"]
     assert after and all(line["recording"] == "" for line in after)
     assert lines[-1]["hops"] * lines[-1]["hop_frames"] >= 5 * lines[-1]["samplerate"]

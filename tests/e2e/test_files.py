@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,25 @@ def test_a_file_is_as_long_as_the_duration(
     vocals, music = (read(tmp_path / "take" / f"{stem}.wav")[0] for stem in ("vocals", "accompaniment"))
     assert out.shape[1] <= music.shape[1] <= out.shape[1] + 2 * latency
     assert np.abs((vocals + music)[:, 256 : 256 + out.shape[1]] - out).max() < 1e-6
+
+
+def test_hops_that_are_ahead_of_their_sound_do_not_end_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtsep.cli.play.played_s", lambda stats: 1e9)
+    arguments = ("--duration", "0.5", "-s", "midside", "-q")
+    assert main.main(["-i", "test:noise", "-o", str(tmp_path / "out.wav"), *arguments]) == 0
+    assert read(tmp_path / "out.wav")[0].shape[1] == 24000
+
+
+def test_what_is_cut_at_full_scale_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound = 1.5 * np.sin(np.arange(RATES[2]) / 20.0)[:, None]
+    soundfile.write(tmp_path / "loud.wav", sound, RATES[2], subtype="FLOAT")
+    arguments = ("separate", str(tmp_path / "loud.wav"), "-s", "midside", "-o", str(tmp_path / "parts"))
+    assert main.main([*arguments, "--format", "flac"]) == 0
+    loud = int((np.abs(sound) > 1).sum())
+    told = re.search(r"(\d+) samples above full scale are cut in flac", capsys.readouterr().err)
+    assert told and int(told[1]) == pytest.approx(loud, rel=0.01)  # what the filterbank rounds lies on either side
+    assert main.main([*arguments]) == 0
+    assert "cut" not in capsys.readouterr().err
 
 
 def test_demo_to_file_and_to_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

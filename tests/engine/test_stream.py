@@ -7,6 +7,7 @@ import pytest
 
 from rtsep.engine.chain import Chain
 from rtsep.engine.stream import Controls, Stream
+from rtsep.errors import ModelError
 from rtsep.separators.registry import create
 from rtsep.spec import StreamSpec
 from tests.engine.hosts import run
@@ -108,10 +109,21 @@ def test_bypass_is_the_delayed_input_to_the_bit() -> None:
 def test_nan_input_becomes_silence_and_is_counted() -> None:
     sound = noise(8192, 2)
     sound[3000:3010] = np.nan
-    sound[3010, 0] = np.inf
+    sound[3010] = np.inf, -1e20
     out, stream = run(sound, create("passthrough"))
     assert np.isfinite(out).all()
-    assert stream.context.words[5] == 21
+    assert stream.context.words[5] == 22
+
+
+def test_a_separator_that_fails_to_prepare_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    separator = create("passthrough")
+
+    def broken(spec: StreamSpec) -> None:
+        raise ZeroDivisionError("oh\nno")
+
+    monkeypatch.setattr(separator, "prepare", broken)
+    with pytest.raises(ModelError, match="separator passthrough cannot be prepared: ZeroDivisionError: oh no"):
+        run(noise(100, 2), separator)
 
 
 @pytest.mark.parametrize("device_rate", [22050, 96000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import shutil
 import struct
@@ -50,7 +51,11 @@ def play(path: Path, samplerate: int, channels: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "subtype"), [("wav", "PCM_16"), ("wav", "PCM_24"), ("wav", "FLOAT"), ("flac", None)]
+    ("suffix", "subtype"),
+    [
+        *(("wav", "PCM_16"), ("wav", "PCM_24"), ("wav", "FLOAT"), ("flac", None)),
+        *((suffix, "PCM_16") for suffix in ("aiff", "w64", "au", "caf")),
+    ],
 )
 @pytest.mark.parametrize("channels", [1, 2])
 def test_reading_equals_soundfile(tmp_path: Path, suffix: str, subtype: str | None, channels: int) -> None:
@@ -94,6 +99,30 @@ def test_ffmpeg_reads_the_rest(tmp_path: Path) -> None:
     assert np.argmax(spectrum) == 440
 
 
+def test_a_truncated_file_of_ffmpeg_is_no_shorter_song(tmp_path: Path) -> None:
+    need(shutil.which("ffmpeg"), "ffmpeg is not installed")
+    wav, m4a = tmp_path / "x.wav", tmp_path / "x.m4a"
+    soundfile.write(wav, sound(400000).T, 44100)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", wav, "-movflags", "+faststart", m4a], check=True)
+    data = m4a.read_bytes()
+    m4a.write_bytes(data[: len(data) // 2])
+    with pytest.raises(UsageError, match="x.m4a is (truncated|damaged)"):
+        read_all(m4a)
+
+
+def test_flac_that_was_written_to_a_pipe(tmp_path: Path) -> None:
+    need(shutil.which("ffmpeg"), "ffmpeg is not installed")
+    path = tmp_path / "x.flac"
+    soundfile.write(path, sound().T, 44100)
+    data = bytearray(path.read_bytes())
+    assert data[:4] == b"fLaC" and data[4] & 127 == 0  # then STREAMINFO, with 36 bits for the number of frames
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    wanted = read_all(path)
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_all(path), wanted)
+
+
 def bad_files(folder: Path) -> Iterator[tuple[Path, str]]:
     good = folder / "good.wav"
     soundfile.write(good, sound().T, 44100, "PCM_16")
@@ -117,7 +146,7 @@ def bad_files(folder: Path) -> Iterator[tuple[Path, str]]:
     yield folder / "eight.wav", "has 8 channels: 1 .mono. or 2 .stereo. are possible"
     soundfile.write(folder / "slow.wav", sound().T, 4000)
     yield folder / "slow.wav", "has 4000 Hz: 8000 to 192000 Hz are possible"
-    for name, value in (("nan", np.nan), ("inf", -np.inf)):
+    for name, value in (("nan", np.nan), ("inf", -np.inf), ("absurd", 1e20)):
         x = sound()
         x[1, 22050] = value
         soundfile.write(folder / f"{name}.wav", x.T, 44100, "FLOAT")
@@ -125,6 +154,10 @@ def bad_files(folder: Path) -> Iterator[tuple[Path, str]]:
     soundfile.write(folder / "long.flac", sound(400000).T, 44100)
     flac = (folder / "long.flac").read_bytes()
     yield file("cut.flac", flac[: len(flac) // 2]), "is truncated|is damaged"
+    for kind in ("aiff", "w64", "au", "caf"):
+        soundfile.write(folder / f"long.{kind}", sound().T, 44100, "PCM_16")
+        whole = (folder / f"long.{kind}").read_bytes()
+        yield file(f"cut.{kind}", whole[: len(whole) // 2]), "is truncated: .* bytes are promised"
 
 
 def test_bad_files_are_refused(tmp_path: Path) -> None:
@@ -221,6 +254,51 @@ def small_disk(limit: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("suffix", ["flac", "ogg", "wav"])
+def test_what_is_given_up_leaves_nothing_and_prints_nothing(
+    tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    writer = SoundWriter(tmp_path / f"x.{suffix}", 44100, 2)
+    writer.write(sound())
+    writer.abort()
+    writer = SoundWriter(tmp_path / f"y.{suffix}", 44100, 2)
+    with small_disk(10_000), pytest.raises(RtsepError, match="File too large"):
+        for seed in range(20):
+            writer.write(sound(seed=seed))
+        writer.close()
+    writer.abort()
+    del writer
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_amid_a_write_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = SoundWriter(tmp_path / "x.flac", 44100, 2)
+
+    class Interrupted:
+        def __getattr__(self, name: str) -> object:
+            return getattr(file, name)
+
+        def write(self, data: bytes) -> int:
+            raise KeyboardInterrupt
+
+    file = writer._file._file
+    monkeypatch.setattr(writer._file, "_file", Interrupted())
+    with pytest.raises(KeyboardInterrupt), writer:
+        for _ in range(20):
+            writer.write(sound())
+    assert not list(tmp_path.iterdir())
+
+
+def test_samples_above_full_scale_are_counted_where_they_are_cut(tmp_path: Path) -> None:
+    loud = 2 * sound()
+    for suffix, cut in (("flac", int((np.abs(loud) > 1).sum())), ("wav", 0)):
+        with SoundWriter(tmp_path / f"x.{suffix}", 44100, 2) as writer:
+            writer.write(loud)
+        assert writer.clipped == cut
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])

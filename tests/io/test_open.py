@@ -47,6 +47,13 @@ def test_a_file_that_exists_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert open_input("USB").kind == "file"
 
 
+def test_a_folder_does_not_hide_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("jack", "pulse", "songs"):
+        (tmp_path / name).mkdir()
+    assert [open_output(name).kind for name in ("jack", "pulse", "songs")] == ["jack", "pulse", "file"]
+
+
 def test_outputs() -> None:
     assert open_output("speakers").kind == "portaudio"
     assert open_output("null").kind == "null"

@@ -92,6 +92,7 @@ def test_rate_is_converted() -> None:
         (b"hello, this is text" * 20, "", "is not WAV: it begins with .*-:float32:48000:2"),
         (wav(sound(channels=8), "PCM_16"), "", "has 8 channels"),
         (wav(sound(), "PCM_16")[:30], "", "ends within its WAV header"),
+        (wav(sound(), "PCM_16")[:40044], "", "is truncated: 0.45 s are promised, 0.23 s came"),
         (np.full(4000, np.nan, np.float32).tobytes(), "float32:44100:2", "NaN or Inf"),
     ],
 )
@@ -104,6 +105,31 @@ def test_bad_input(data: bytes, text: str, message: str) -> None:
 def test_bad_raw_format(text: str) -> None:
     with pytest.raises(UsageError):
         PipeSource(text)
+
+
+def test_a_pipe_goes_on_in_another_ring() -> None:
+    reading, writing = os.pipe()
+    source, first, second = PipeSource("float32:44100:2", reading), Ring(8192, 2), Ring(8192, 2)
+    source.open()
+    source.start(first, 44100)
+    whole = sound(4000)
+
+    def write() -> None:
+        time.sleep(0.2)  # the source is amid its wait for the writer
+        os.write(writing, whole.tobytes())
+        os.close(writing)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    source.start(second, 44100)
+    while not source.finished:
+        time.sleep(0.001)
+    source.stop()
+    writer.join()
+    os.close(reading)
+    got = np.zeros((second.fill, 2), np.float32)
+    second.read(got)
+    np.testing.assert_array_equal(got, whole)
 
 
 def test_stop_does_not_wait_for_a_silent_writer() -> None:

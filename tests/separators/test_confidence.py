@@ -110,6 +110,15 @@ def test_a_lookahead_is_chosen_by_name(tmp_path: Path, masks_of: Masks) -> None:
         assert not masks[:hops].any()
 
 
+def test_a_folder_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    build(tmp_path / "models" / "deep")
+    for name, hops in (("~/models/deep", 2), ("~/models/deep:1", 1)):
+        assert registry.create(name, device="cpu").latency == hops * tiny.HOP
+    with pytest.raises(ModelError, match="no model in ~no-such-user/deep"):
+        registry.create("~no-such-user/deep")
+
+
 def test_lookaheads_that_there_are_not(tmp_path: Path) -> None:
     folder = build(tmp_path / "rows")
     with pytest.raises(UsageError, match="looks ahead by 0 to 2 hops, not by 3"):

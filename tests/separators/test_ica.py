@@ -50,3 +50,9 @@ def test_the_rule_says_which_of_the_two_is_the_voice() -> None:
         separator.params.set("bass", 0)
         vocals, _ = split(separator, middle + side, 48000)
         assert sdr_db(wanted[:, 96000:], vocals[:, 96000:]) > 6
+
+
+def test_what_does_nothing_without_masked_says_so() -> None:
+    params = create("ica").params.params
+    for name in ("binary", "strength"):
+        assert "with masked" in params[name].help

@@ -94,6 +94,37 @@ def test_it_is_found_from_the_middle_and_again_after_a_jump(tmp_path: Path) -> N
         assert cancelled_db(heard, 0 * heard, vocals, part) > 25
 
 
+@pytest.mark.parametrize("pause", ["file", "line", "player"])
+def test_a_pause_does_not_lose_it(tmp_path: Path, pause: str) -> None:
+    """Silence in the file, on the line, or with the player halted; all of it beyond `search_s`."""
+    samplerate = 16000
+    start, end = 8 * samplerate, 12 * samplerate
+    band, voice = notes(20, samplerate, 9, 0.2), 0.3 * notes(20, samplerate, 10, 0.2)
+    if pause == "file":
+        band[:, start:end] = 0.0
+    soundfile.write(tmp_path / "band.wav", band[0], samplerate, subtype="FLOAT")
+    if pause == "player":
+        band[:, end:] = band[:, start : start - end]
+    mixture = voice + band
+    if pause != "file":
+        mixture[:, start:end] = 0.0
+    separator = Invert(str(tmp_path / "band.wav"))
+    separator.params.set("search_s", 1.0)
+    vocals, _ = split(separator, mixture, samplerate)
+    heard = slice(15 * samplerate if pause == "player" else end + samplerate // 5, 19 * samplerate)
+    assert cancelled_db(band, voice, vocals, heard) > 15
+
+
+def test_it_is_found_when_it_begins_anew(tmp_path: Path) -> None:
+    """After the end of the file silence is no pause."""
+    samplerate = 16000
+    band = notes(8, samplerate, 3, 0.2)
+    soundfile.write(tmp_path / "band.wav", band[0], samplerate, subtype="FLOAT")
+    heard = np.tile(band, 2)
+    vocals, _ = split(Invert(str(tmp_path / "band.wav")), heard, samplerate)
+    assert cancelled_db(heard, 0 * heard, vocals, slice(12 * samplerate, 15 * samplerate)) > 20
+
+
 def test_another_song_is_left_alone(tmp_path: Path) -> None:
     samplerate = 16000
     soundfile.write(tmp_path / "band.wav", notes(20, samplerate, 4, 0.2)[0], samplerate, subtype="FLOAT")
@@ -125,6 +156,8 @@ def test_live_equals_offline(tmp_path: Path, masked: str) -> None:
 def test_what_a_user_may_do_wrong(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs the instrumental: invert:FILE"):
         create("invert").prepare(StreamSpec(48000, 2))
+    with pytest.raises(UsageError, match="~no-such-user/band.wav does not exist"):
+        create("invert:~no-such-user/band.wav").prepare(StreamSpec(48000, 2))
     (tmp_path / "text.wav").write_text("no sound")
     soundfile.write(tmp_path / "empty.wav", np.zeros((0, 2)), 48000)
     soundfile.write(tmp_path / "short.wav", np.ones((4800, 2)) * 0.1, 48000)

@@ -101,6 +101,19 @@ def test_staged_buffers_give_the_same_masks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(staged, spectra), run(plain, spectra))
 
 
+@pytest.mark.parametrize("turns", [1, 3])
+@pytest.mark.parametrize("runs", [0, 1, 2, 5])
+def test_the_state_begins_as_so_many_silent_runs_leave_it(tmp_path: Path, runs: int, turns: int) -> None:
+    folder = tiny.build(tmp_path, "count")
+    tiny.edit(folder, "shape = [1, 65]", f"shape = [1, 65]\nsilent_runs = {runs}")
+    tiny.edit(folder, "lookahead = 0", f"lookahead = 0\nturns = {turns}")
+    separator = opened(folder)
+    for _ in range(2):
+        masks = run(separator, noise(3 * turns))
+        np.testing.assert_array_equal(64 * masks[:, 0, 0], runs + 1 + np.arange(3 * turns) // turns)
+        separator.reset()
+
+
 def test_lookahead_is_reported_in_frames(tmp_path: Path) -> None:
     separator = opened(tiny.build(tmp_path, "previous", lookahead=1))
     assert separator.latency == tiny.HOP

@@ -201,3 +201,30 @@ def test_the_same_whatever_the_level() -> None:
     loud, _ = split(create("pitch-rules"), sound, samplerate)
     quiet, _ = split(create("pitch-rules"), 0.01 * sound, samplerate)
     assert sdr_db(loud, 100 * quiet) > 60
+
+
+@pytest.mark.parametrize("bad", [1e20, np.nan, np.inf])
+@pytest.mark.parametrize("place", [100, 1000])
+def test_a_piece_that_overflows_is_silence(place: int, bad: float) -> None:
+    piece = sung(np.full(1700, 220.0), 44100)[0]
+    silent, damaged = (pyin.tracker(44100, len(piece), 5.8) for _ in range(2))
+    pyin.track(silent, 0 * piece, 65.0, 1050.0)
+    piece[place] = bad
+    pyin.track(damaged, piece, 65.0, 1050.0)
+    np.testing.assert_array_equal(damaged.states, silent.states)
+    np.testing.assert_array_equal(damaged.found, silent.found)
+
+
+@pytest.mark.parametrize("bad", [1e20, np.nan, np.inf])
+def test_hiss_is_heard_after_a_sample_that_overflows(bad: float) -> None:
+    """The background that hiss stands out from forgets it."""
+    samplerate = 44100
+    t = np.arange(2 * samplerate) / samplerate
+    note = sung(np.full(len(t), 220.0), samplerate) * (t < 1)
+    bed = 0.0005 * np.random.default_rng(5).standard_normal(note.shape)
+    consonant = hiss(samplerate, 2.0, [1.06], 3500.0)
+    sound = (note + bed + consonant).astype(np.float32)
+    sound[0, samplerate // 4] = bad
+    vocals, _ = split(create("pitch-rules"), sound, samplerate)
+    part = slice(int(1.01 * samplerate), int(1.11 * samplerate))
+    assert (vocals[:, part] * consonant[:, part]).sum() > 0.5 * np.square(consonant[:, part]).sum()

@@ -16,6 +16,7 @@ from rtsep.spec import StreamSpec
 from tests.separators import tiny
 
 PLUG_IN = """
+from rtsep.errors import UsageError
 from rtsep.separators.base import Separator
 
 class Half(Separator):
@@ -24,7 +25,26 @@ class Half(Separator):
     def prepare(self, spec): pass
     def process(self, spectrum, mask): mask.fill(0.5)
     def reset(self): pass
+
+class Plain(Separator):
+    def prepare(self, spec): pass
+    def process(self, spectrum, mask): mask.fill(0.5)
+    def reset(self): pass
+
+class Crash(Half):
+    def __init__(self):
+        raise OSError("no weights\\nin several lines")
+
+class Unfinished(Separator):
+    pass
+
+class Picky(Half):
+    def __init__(self, part="all"):
+        super().__init__()
+        raise UsageError(f"there is no part {part}")
 """
+# As they are outside of these tests.
+WINDOWS = manifest.WINDOWS
 
 
 @pytest.fixture(autouse=True)
@@ -37,14 +57,15 @@ def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def plug_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package with entry points, as pip would have installed it: one good, four not."""
+    """A package with entry points, as pip would have installed it: some good, some not."""
     site = tmp_path / "site"
     info = site / "halves-1.2.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: halves\nVersion: 1.2\n")
     (info / "entry_points.txt").write_text(
         "[rtsep.separators]\nhalf = halves_a:Half\nbroken = halves_b:Half\nlost = halves_a:Third\n"
-        "odd = halves_a:Separator.reset\nmidside = halves_a:Half\n"
+        "odd = halves_a:Separator.reset\nmidside = halves_a:Half\nplain = halves_a:Plain\n"
+        "crash = halves_a:Crash\nunfinished = halves_a:Unfinished\npicky = halves_a:Picky\n"
     )
     (site / "halves_a.py").write_text(PLUG_IN)
     (site / "halves_b.py").write_text("raise OSError('libhalf.so is missing\\nin several lines')")
@@ -127,6 +148,28 @@ def test_a_broken_plug_in_is_one_line_and_breaks_no_other(plug_ins: Path) -> Non
         registry.create("broken")
 
 
+def test_a_plug_in_without_name_and_summary_is_listed_and_plays(plug_ins: Path) -> None:
+    entries = {entry.name: entry for entry in registry.names()}
+    assert (entries["plain"].summary, entries["plain"].fault) == ("(no summary)", "")
+    separator = registry.create("plain")
+    assert (separator.name, separator.summary) == ("plain", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("crash", "OSError: no weights"), ("unfinished", "TypeError: Can't instantiate abstract class")]
+)
+def test_a_plug_in_that_cannot_be_made_is_one_line(plug_ins: Path, name: str, line: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        registry.create(name)
+    assert str(caught.value).startswith(f"separator '{name}' of package halves 1.2 cannot be made: {line}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plug_in_says_itself_what_a_user_did_wrong(plug_ins: Path) -> None:
+    with pytest.raises(UsageError, match="^there is no part drums$"):
+        registry.create("picky:drums")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -157,6 +200,15 @@ def test_manifests_that_are_refused(tmp_path: Path, old: str, new: str, message:
         manifest.read(folder)
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
+
+
+def test_a_window_that_no_stream_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "WINDOWS", WINDOWS)
+    tiny.write_file(tmp_path, b"")
+    with pytest.raises(ModelError, match="transform.window 256 is not 2048, the window of every stream"):
+        manifest.read(tmp_path)
+    tiny.edit(tmp_path, "window = 256", "window = 2048")
+    manifest.read(tmp_path)
 
 
 def test_unknown_kind_of_features(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from rtsep.errors import UsageError
 from rtsep.separators import registry
-from rtsep.separators.base import RAMP_MS, Separator
+from rtsep.separators.base import RAMP_MS, Param, Separator
 from rtsep.separators.gate import Gate
 from rtsep.separators.kernels import MOST_GAIN
 from rtsep.spec import StreamSpec
@@ -158,6 +159,13 @@ def test_a_change_while_playing_does_not_click(tmp_path: Path, name: str, param:
     way = np.abs(masks[-1] - masks[0]).max()
     assert way > 0.2, "the parameter does something"
     assert steps.mean(axis=1).max() < 0.1, "a hop changes the mask as a whole"
+
+
+def test_a_choice_is_found_in_capitals_or_not() -> None:
+    param = Param("mode", "choice", 0.0, 2.0, 0.0, "", ("Soft", "hard", "HARD"))
+    assert [param.parse(word) for word in ("soft", "SOFT", " Soft ", "hard", "HARD", "1")] == [0, 0, 0, 1, 2, 1]
+    with pytest.raises(UsageError, match="mode=Hard is not understood: Soft or hard or HARD is"):
+        param.parse("Hard")
 
 
 def test_gate_moves_in_straight_lines() -> None:

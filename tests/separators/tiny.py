@@ -48,8 +48,8 @@ def build(folder: Path, kind: str = "leaky", lookahead: int = 0, vad: bool = Fal
     Kinds, with x for the input: ``leaky`` (state' = (state + x) / 2, mask = state'), ``previous`` (mask = x of the call
     before), ``nan`` (NaN from the first x = 1 on), ``denormal`` (state' = x * 1e-30, mask = state * 1e30),
     ``root`` (mask = state' = sqrt(1/2 - mean of x) + 0 * state: NaN from the first loud x on), ``refuse`` (mask = 1/4
-    while the mean of x is below 1, 1/2 below 2, from then on ONNX Runtime refuses to run). The mean of x is the voice
-    probability.
+    while the mean of x is below 1, 1/2 below 2, from then on ONNX Runtime refuses to run), ``count`` (mask = runs so
+    far / 64, whatever x). The mean of x is the voice probability.
     """
     try:
         import onnx
@@ -68,6 +68,7 @@ def build(folder: Path, kind: str = "leaky", lookahead: int = 0, vad: bool = Fal
         number("small", 1e-30),
         number("large", 1e30),
         number("zero", 0.0),
+        number("part", 1 / 64),
         onnx.numpy_helper.from_array(np.array([0.25, 0.5], np.float32), "table"),
     ]
     nodes = {
@@ -101,6 +102,12 @@ def build(folder: Path, kind: str = "leaky", lookahead: int = 0, vad: bool = Fal
             h.make_node("Mul", ["state", "zero"], ["nothing"]),
             h.make_node("Add", ["nothing", "root"], ["state_out"]),
             h.make_node("Identity", ["state_out"], ["mask"]),
+        ],
+        "count": [
+            h.make_node("Mul", ["magnitude", "zero"], ["nothing"]),
+            h.make_node("Add", ["state", "one"], ["next"]),
+            h.make_node("Add", ["next", "nothing"], ["state_out"]),
+            h.make_node("Mul", ["state_out", "part"], ["mask"]),
         ],
         "refuse": [
             h.make_node("ReduceMean", ["magnitude"], ["mean"], axes=[1], keepdims=1),
