@@ -33,7 +33,7 @@ from rtsep.training.schedule import noted
 from rtsep.training.songs import Song, songs
 from rtsep.training.stereo import Floats, StereoMixer
 
-NET = LiveConfig(channels=(8, 8, 8, 8), dense=256, units=128, local=8, width=0)
+NET = LiveConfig(width=24, across=12, slow=32, blocks=2)
 TRAINING = LiveTraining(lr=3e-3, ema=0.98, frames=256, rolls=2, chunk=4)
 QUICK = replace(TRAINING, frames=20, sources=2)
 FIGURES = {"vocals_gain": "vocals", "accompaniment_gain": "accompaniment"}
@@ -103,9 +103,11 @@ VARIANTS = {
         "every voice on one song only, twice as many drawn",
         training={"rolls": 1, "sources": 8},
     ),
-    "half": Variant(SIZES, "dense 128, units 64", net={"dense": 128, "units": 64}),
-    "double": Variant(SIZES, "dense 512, units 256", net={"dense": 512, "units": 256}),
-    "channels": Variant(SIZES, "16 channels, 24 at the end", net={"channels": (16, 16, 16, 16), "local": 24}),
+    "half": Variant(SIZES, "12 numbers a band", net={"width": 12, "across": 6, "slow": 16}),
+    "double": Variant(SIZES, "48 numbers a band", net={"width": 48, "across": 24, "slow": 64}),
+    "one-block": Variant(SIZES, "1 block", net={"blocks": 1}),
+    "four-blocks": Variant(SIZES, "4 blocks", net={"blocks": 4}),
+    "no-voice": Variant(SIZES, "without the voice detector", net={"voice": 0}),
     "short": Variant(SIZES, "sequences of 1.5 s, twice as many", training={"frames": 128, "rolls": 4}),
     "long": Variant(SIZES, "sequences of 6 s, half as many", training={"frames": 512, "rolls": 1}),
     "adamw": Variant(SIZES, "AdamW instead of Muon", training={"optimizer": "adamw"}),
@@ -207,7 +209,7 @@ def measure(arguments: Namespace) -> Page:
     return Page(
         "ablations",
         "What each part of the training is worth",
-        "Small nets of the live family (channels 8, dense 256, units 128), each trained from random weights for the "
+        "Small nets of the live family (24 numbers a band, 2 blocks), each trained from random weights for the "
         "same steps on 8 sequences of 3 s, with one thing changed. Dev songs, some seconds of each, torch offline, "
         "which is what the export plays; hop 256 where nothing else is said. Gains in whole-song SDR over the mixture. "
         "They say which way a change goes, not what a net gains by it that was trained for hours.",

@@ -47,7 +47,7 @@ def export(
         Compare the exported net with torch, frame by frame, and the whole stream with torch offline.
     storage
         float16 halves the file at the same speed (not koretzky's). int8 is smaller still, of drnn, wvpnn, cvpnn and
-        dnn; of the live family it takes dense layers of 65536 weights and more, of which the usual nets have none.
+        dnn only.
     part
         Of a training of `family`, which holds several nets: live, monitor, karaoke, live-small, monitor-small or
         detector.

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import helper
 
 from rtsep.training.graph import Carried
-from rtsep.training.nets.bands import BANDS, COUNT, DOUBT, MARGIN, TOLD, Bands, edges
+from rtsep.training.nets.bands import BANDS, COUNT, DOUBT, MARGIN, Bands, edges
 from rtsep.training.nets.spectrum import BINS
 
 if TYPE_CHECKING:
@@ -21,17 +21,15 @@ def carried(net: Bands) -> Carried:
     return {f"slow_{i}": (f"slow_{i}_next", np.zeros(shape, np.float32)) for i in range(net.sizes.blocks)}
 
 
-def drawn(b: Builder, net: Bands, newest: str, logits: str | None) -> str:
-    """Features of the newest frames (1, rows, recent, F) and logits so far (1, 2, 1, F) to logits (1, 2, 1, F)."""
+def drawn(b: Builder, net: Bands, newest: str) -> str:
+    """Features of the newest frames (1, rows, recent, F) to logits (1, 2, 1, F)."""
     g = b.graph
-    x = g.add("Add", [_encoded(b, net, newest, logits), b.weight("bands.place")], "places")
+    x = g.add("Add", [_encoded(b, net, newest), b.weight("bands.place")], "places")
     for i in range(net.sizes.blocks):
         x = _block(b, net, i, x)
     x = _norm(b, "bands.norm", x)
-    more = _drawn(b, net, x)
-    if net.voice is not None:
-        more = g.add("Sub", [more, _closing(b, _voice(b, x))], "closed")
-    return more if logits is None else g.add("Add", [logits, more], "corrected_by_band")
+    logits = _drawn(b, net, x)
+    return logits if net.voice is None else g.add("Sub", [logits, _closing(b, _voice(b, x))], "closed")
 
 
 def _silu(b: Builder, x: str) -> str:
@@ -55,25 +53,17 @@ def _closing(b: Builder, voice: str) -> str:
     return g.add("Mul", [g.add("Softplus", [none], "no_voice_sure"), b.weight("bands.voice.closing")], "closing")
 
 
-def _encoded(b: Builder, net: Bands, newest: str, logits: str | None) -> str:
+def _encoded(b: Builder, net: Bands, newest: str) -> str:
     """The vector of each band, (K, W)."""
     g, s = b.graph, net.sizes
     total = sum(number * width for number, width in BANDS)
     around = g.shape(0, 0, 0, MARGIN, 0, 0, 0, total + MARGIN - BINS)
-    sources = [("seen", g.add("Pad", [newest, around], "seen_around"), s.rows, s.recent)]
-    if logits is not None:
-        scaled = g.add("Mul", [logits, g.number(TOLD)], "told")
-        sources.append(("told", g.add("Pad", [scaled, around], "told_around"), 2, 1))
-    out = []
+    x, out = g.add("Pad", [newest, around], "seen_around"), []
     for i, (first, number, width) in enumerate(edges()):
-        kernel, parts = width + 2 * MARGIN, []
-        for name, x, rows, frames in sources:
-            ends = [g.shape(first), g.shape(first + number * width + 2 * MARGIN), g.shape(3)]
-            part = g.add("Slice", [x, *ends], f"{name}_{i}_bins")
-            flat = b.weight(f"bands.{name}.{i}.weight")
-            kernels = b.reshape(flat, f"{name}_{i}_kernel", s.width, rows, frames, kernel)
-            parts.append(g.add("Conv", [part, kernels], f"{name}_{i}_bands", strides=[1, width]))
-        out.append(g.add("Sum", parts, f"encoded_{i}"))
+        ends = [g.shape(first), g.shape(first + number * width + 2 * MARGIN), g.shape(3)]
+        part, flat = g.add("Slice", [x, *ends], f"seen_{i}_bins"), b.weight(f"bands.seen.{i}.weight")
+        kernels = b.reshape(flat, f"seen_{i}_kernel", s.width, s.rows, s.recent, width + 2 * MARGIN)
+        out.append(g.add("Conv", [part, kernels], f"encoded_{i}", strides=[1, width]))
     encoded = b.reshape(g.add("Concat", out, "encoded", axis=3), "encoded_rows", s.width, COUNT)
     return g.add("Transpose", [encoded], "bands", perm=[1, 0])
 
@@ -127,7 +117,7 @@ def _block(b: Builder, net: Bands, i: int, x: str) -> str:
 
 
 def _drawn(b: Builder, net: Bands, x: str) -> str:
-    """Corrections (1, 2, 1, F) of the bands (K, W)."""
+    """Logits (1, 2, 1, F) of the bands (K, W)."""
     g, out, at = b.graph, [], 0
     for i, (number, width) in enumerate(BANDS):
         part = g.add("Slice", [x, g.shape(at), g.shape(at + number), g.shape(0)], f"drawn_{i}_bands")
@@ -138,5 +128,5 @@ def _drawn(b: Builder, net: Bands, x: str) -> str:
         out.append(b.reshape(turned, f"drawn_{i}", 1, 2, 1, number * width))
         at += number
     whole = g.add("Concat", out, "drawn_all", axis=3)
-    more = g.add("Slice", [whole, g.shape(0), g.shape(BINS), g.shape(3)], "drawn_bins")
-    return g.add("Add", [more, b.weight("bands.bias")], "more")
+    bins = g.add("Slice", [whole, g.shape(0), g.shape(BINS), g.shape(3)], "drawn_bins")
+    return g.add("Add", [bins, b.weight("bands.bias")], "drawn_logits")

@@ -20,7 +20,6 @@ from rtsep.training.graph import OPSET, states
 from rtsep.training.koretzky_export import koretzky, of_folder, with_detector
 from rtsep.training.made import Made
 from rtsep.training.nets import live
-from rtsep.training.nets.spectrum import CONTEXT
 from rtsep.training.tasks import TASKS, find
 
 # Of the masks against torch, and of the whole stream against torch's offline form, in dB under it.
@@ -80,8 +79,8 @@ Nobody has written down the data, its licences and the scores of this model yet.
 
 
 def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> Made:
-    from rtsep.training.quantize import quantized  # which needs the whole of ONNX Runtime's tools
-
+    if storage == "int8":
+        raise UsageError(f"storage int8: {values['name']} is stored as float32 or float16")
     model = live.Live(live.LiveConfig.from_dict(values["net"]))
     model.load_state_dict(values["mean"])
     model.temper(*temper)
@@ -91,16 +90,13 @@ def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> 
         moved = live_check.moved(model, stored)
         notes.append(f"float16: masks move by {moved.max():.1e} at most, {moved.mean():.1e} in the mean")
     proto, carried = live_graph.streaming_graph(stored, half=storage == "float16")
-    data, config = quantized(proto) if storage == "int8" else proto.SerializeToString(), model.config
-    way = "bands of the stereo field, along the spectrum and along time in turns"
-    if config.dense:
-        way = "convolutions over 0.3 s of the stereo field and a memory"
+    data, config = proto.SerializeToString(), model.config
     ahead = f", {config.lookahead} hops ahead" if config.lookahead else ""
     return Made(
         data,
-        states(carried, CONTEXT + config.ahead),  # after so many nothing is left of the zeros before the first
+        states(carried, config.past),  # after so many nothing is left of the zeros before the first
         lambda: live_check.deviation(stored, data, carried),
-        f"{way}{ahead}, masks for middle and side",
+        f"bands of the stereo field, along the spectrum and along time in turns{ahead}, masks for middle and side",
         config.hop,
         "stereo_field",
         live.BINS,
@@ -193,8 +189,8 @@ def export(
     vad_bias : float
         koretzky: added to the detector's logit, where songs hold another share of voice than the mash-ups (two thirds).
     storage : str
-        Of the live family. "float16": weights take half the room in the file, the net computes in float32 as before.
-        "int8": dense layers compute with 8 bits; no training can begin with such a file.
+        "float16": weights take half the room in the file, the net computes in float32 as before; not koretzky's.
+        "int8": a quarter, of drnn, wvpnn, cvpnn and dnn.
     mask_scale, mask_shift : float
         Of the live family: the logits of the masks are scaled and shifted so; chosen on songs that the training has
         not seen.

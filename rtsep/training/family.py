@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from rtsep.training.data import Corpus
 from rtsep.training.nets.live import GRID, LiveConfig
-from rtsep.training.nets.spectrum import CONTEXT
 from rtsep.training.stereo import StereoBatch, StereoMixer
 
 if TYPE_CHECKING:
@@ -59,13 +58,13 @@ def mixer_of(
     return kind(
         corpus,
         seed=settings.seed,
-        frames=settings.filling + settings.frames + CONTEXT - 1,
+        frames=settings.filling + settings.frames + net.past,
         soft_voices=settings.soft_voices,
         sources=settings.sources,
         rolls=settings.rolls,
         hop=GRID,
         lookahead=net.ahead,
-        context=CONTEXT - 1,
+        context=net.past,
         window_hop=net.hop,
     )
 

@@ -27,7 +27,6 @@ from rtsep.training.family import DETECTOR, FAMILY, MEMBERS, PROFILES, Turns, me
 from rtsep.training.journal import Journal
 from rtsep.training.machine import keep_memory
 from rtsep.training.nets.live import BINS, GRID, Live, LiveConfig
-from rtsep.training.nets.spectrum import CONTEXT
 from rtsep.training.optimizers import make_optimizer
 from rtsep.training.precision import mixed
 from rtsep.training.schedule import follow, noted, rate
@@ -133,7 +132,7 @@ class LiveRun(Learner):
         if not self.config.filling:
             return start
         self.model.eval()
-        *_, end = self.model.masks(features[:, :, : self.config.filling + CONTEXT - 1], start, member)
+        *_, end = self.model.masks(features[:, :, : self.config.filling + self.net.past], start, member)
         self.model.train()
         return end.float()
 

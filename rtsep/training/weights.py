@@ -17,9 +17,6 @@ from rtsep.training.checkpoints import read_checkpoint
 from rtsep.training.family import DETECTOR, FAMILY, PROFILES
 from rtsep.training.nets.live import FEATURES, RECENT, Live, LiveConfig
 
-WEIGHTS = "weights.onnx"
-"""What a training begins with where a model folder has it: the net of ``model.onnx`` before it was made int8."""
-
 
 @torch.no_grad()
 def grown(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) -> tuple[LiveConfig, dict[str, Tensor]]:
@@ -33,8 +30,7 @@ def grown(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) ->
     config, weights
         Of the net as it is.
     wanted : LiveConfig
-        Hop, look-ahead and dropout; sizes of a trunk and number of blocks to have at least where the net has such, and
-        all sizes of the path by bands where it has none.
+        Hop and look-ahead; the number of blocks to have at least.
 
     Returns
     -------
@@ -42,28 +38,16 @@ def grown(config: LiveConfig, weights: dict[str, Tensor], wanted: LiveConfig) ->
         Its sizes and weights.
     """
     old = config
-    kept = ("hop", "lookahead", "dropout_pool", "dropout_dense")
-    config = replace(old, **{name: getattr(wanted, name) for name in kept})
-    if old.dense:
-        larger = {name: max(getattr(old, name), getattr(wanted, name)) for name in ("dense", "units", "local")}
-        config = replace(config, **larger)
-    if not old.width:
-        larger = {name: getattr(wanted, name) for name in ("width", "across", "slow", "blocks")}
-        config = replace(config, **larger)
-    config = replace(config, blocks=max(config.blocks, wanted.blocks), voice=old.voice or wanted.voice)
+    voice = old.voice or wanted.voice
+    blocks = max(old.blocks, wanted.blocks)
+    config = replace(old, hop=wanted.hop, lookahead=wanted.lookahead, blocks=blocks, voice=voice)
     out = {name: value.clone() for name, value in Live(config).state_dict().items()}
-    if config.dense > old.dense or config.units > old.units or config.local > old.local:
-        for name in ("out.weight", "recall.weight", "recall.bias", "touch.weight"):
-            out[name].zero_()
     for name, value in out.items():
         if name not in weights:
-            if old.width and ".blocks." in name and name.split(".")[-2] in ("joined", "known"):
+            if ".blocks." in name and name.split(".")[-2] in ("joined", "known"):
                 value.zero_()  # a block that only passes on what it is given
             continue
         room, given = value, weights[name]
-        if name.startswith("memory."):  # three gates, one below the other
-            room, given = value.unflatten(0, (3, config.units)), given.unflatten(0, (3, old.units))
-            room[:, : old.units] = 0.0  # what was there hears nothing of what is new
         if name.startswith("bands.seen."):  # frames: those up to that of the mask, then those that lie ahead
             room, given = (x.unflatten(1, (FEATURES, RECENT + c.ahead, -1)) for x, c in ((value, config), (given, old)))
             room.zero_()
@@ -87,17 +71,14 @@ def first_weights(source: Path) -> tuple[LiveConfig, dict[str, Tensor]]:
     ----------
     source : Path
         A checkpoint of ``rtsep train`` live, monitor or karaoke, a model folder, or its ``model.onnx``: the exported
-        file holds every weight under its own name. Of a folder that plays an int8 file, the ``weights.onnx`` beside
-        it, which is float16.
+        file holds every weight under its own name.
 
     Raises
     ------
     UsageError
         If it is none of these.
     """
-    path = source
-    if source.is_dir():
-        path = source / (WEIGHTS if (source / WEIGHTS).exists() else "model.onnx")
+    path = source / "model.onnx" if source.is_dir() else source
     if path.suffix != ".onnx":
         checkpoint = read_checkpoint(path)
         if checkpoint["name"] not in (*PROFILES, FAMILY, DETECTOR):
@@ -110,10 +91,8 @@ def first_weights(source: Path) -> tuple[LiveConfig, dict[str, Tensor]]:
         found = {i.name: torch.from_numpy(numpy_helper.to_array(i).astype(np.float32)) for i in model.graph.initializer}
     except Exception as error:  # whatever the parser meets in a foreign file
         raise UsageError(f"{path} is not a model that `rtsep export` made of a live net: {error}") from error
-    if any(name.endswith("_quantized") for name in found):
-        raise UsageError(f"{path} is stored as int8: begin with its checkpoint, or with a float32 or float16 file")
     blank = Live(config).state_dict()
-    missing = [name for name in blank if name not in found and not name.endswith("num_batches_tracked")]
+    missing = [name for name in blank if name not in found]
     if missing:
         raise UsageError(f"{path} lacks weights of a live net: {', '.join(missing[:3])}")
-    return config, {name: found.get(name, value).reshape(value.shape) for name, value in blank.items()}
+    return config, {name: found[name].reshape(value.shape) for name, value in blank.items()}

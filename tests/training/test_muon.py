@@ -16,7 +16,7 @@ from rtsep.training.muon import Muon  # noqa: E402
 from rtsep.training.nets.live import LiveConfig  # noqa: E402
 from rtsep.training.train import train  # noqa: E402
 
-SMALL = LiveConfig(channels=(3, 4, 4, 4), dense=9, units=5, local=3, width=0)
+SMALL = LiveConfig(width=6, across=4, slow=5, blocks=2)
 SHORT = LiveTraining(steps=3, frames=20, sources=2)
 
 
@@ -75,7 +75,7 @@ def test_a_training_with_muon_goes_on_alike(corpus_folder: Path, cache_folder: P
     a, b = read_checkpoint(whole)["mean"], read_checkpoint(part)["mean"]
     assert all(torch.equal(a[name], b[name]) for name in a)
     plain = train_live(runs=tmp_path / "plain", config=replace(SHORT, optimizer="adamw"), save_every=1, **common)
-    assert not torch.equal(a["dense.weight"], read_checkpoint(plain)["mean"]["dense.weight"])
+    assert not torch.equal(a["bands.place"], read_checkpoint(plain)["mean"]["bands.place"])
 
 
 @pytest.mark.parametrize(

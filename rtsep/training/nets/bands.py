@@ -20,14 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rtsep.training import gru, scan, tiles
+from rtsep.training import scan, tiles
 from rtsep.training.nets.spectrum import BINS
 
 BANDS = ((20, 2), (14, 4), (8, 8), (6, 16), (5, 52))
 """Number and width in bins: 43 Hz up to 0.9 kHz, 1.1 kHz from 5.5 to 11 kHz at 44.1 kHz."""
 COUNT = sum(number for number, _ in BANDS)
 MARGIN = 2  # bins that a band sees of its neighbours
-TOLD = 0.2  # factor that brings logits to the size of features
 SHORTEST, LONGEST = 1.5, 256.0  # frames that the memories begin with
 HEARD = 32  # numbers between what the bands tell and whether anybody sings
 DOUBT = 2.0  # logit of no voice from which it closes the masks
@@ -93,7 +92,9 @@ class Block(nn.Module):
         """The same, one operation after another."""
         t, b, k, w = x.shape
         along = self.norm_across(x).permute(2, 0, 1, 3).reshape(k, t * b, w)
-        both = torch.cat([gru.run(self.up, along), gru.run(self.down, along.flip(0)).flip(0)], -1)
+        with torch.autocast(x.device.type, enabled=False):  # the state must keep small changes
+            along = along.to(self.up.weight_hh_l0.dtype)
+            both = torch.cat([self.up(along)[0], self.down(along.flip(0))[0].flip(0)], -1)
         x = x + self.joined(both).view(k, t, b, w).permute(1, 2, 0, 3)
         gate, new = self.slow(self.norm_time(x)).chunk(2, -1)
         states = scan.run(torch.sigmoid(gate), torch.tanh(new), start)
@@ -120,43 +121,32 @@ class Voice(nn.Module):
 
 
 class Bands(nn.Module):
-    """Features to masks; or, where it is `told` what masks another net has drawn, to corrections of these."""
+    """Features to masks."""
 
-    def __init__(self, sizes: BandSizes, told: bool = True) -> None:
+    def __init__(self, sizes: BandSizes) -> None:
         super().__init__()
         self.sizes = s = sizes
         seen = [s.recent * (width + 2 * MARGIN) for _, width in BANDS]
         self.seen = nn.ModuleList(nn.Linear(s.rows * n, s.width, bias=False) for n in seen)
-        drawn = [2 * (width + 2 * MARGIN) for _, width in BANDS] if told else []
-        self.told = nn.ModuleList(nn.Linear(n, s.width, bias=False) for n in drawn)
         self.place = nn.Parameter(0.3 * torch.randn(COUNT, s.width))
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.blocks))
         self.norm = nn.LayerNorm(s.width, bias=False)
         inner = [max(s.width, 2 * width) for _, width in BANDS]
         self.inner = nn.ModuleList(nn.Linear(s.width, n) for n in inner)
         self.draw = nn.ModuleList(nn.Linear(n, 2 * width) for n, (_, width) in zip(inner, BANDS, strict=True))
-        self.bias = nn.Parameter(torch.zeros(2, 1, BINS))
+        self.bias = nn.Parameter(torch.full((2, 1, BINS), -1.0))
         self.voice = Voice(s.width, s.voice) if s.voice else None
-        for layer in self.told:
-            nn.init.zeros_(layer.weight)
-        for layer in self.draw:  # beside another net it begins with nothing to say
-            nn.init.normal_(layer.weight, std=0.0 if told else 0.3 / layer.in_features**0.5)
+        for layer in self.draw:
+            nn.init.normal_(layer.weight, std=0.3 / layer.in_features**0.5)
             nn.init.zeros_(layer.bias)
-        if not told:
-            nn.init.constant_(self.bias, -1.0)
 
     @property
     def state(self) -> tuple[int, int, int]:
         """Shape of the memory of one sequence."""
         return self.sizes.blocks, COUNT, self.sizes.slow
 
-    @property
-    def size(self) -> int:
-        """Numbers in that memory."""
-        return self.sizes.blocks * COUNT * self.sizes.slow
-
-    def encoded(self, x: Tensor, logits: Tensor | None, recent: int) -> Tensor:
-        """Features (B, rows, T + recent - 1, F) and drawn logits (B, 2, T, F) to bands (T, B, K, W).
+    def encoded(self, x: Tensor, recent: int) -> Tensor:
+        """Features (B, rows, T + recent - 1, F) to bands (T, B, K, W).
 
         With fewer frames `recent` than the net was made for, the last ones count as silence.
         """
@@ -164,21 +154,17 @@ class Bands(nn.Module):
         for i, (first, number, width) in enumerate(edges()):
             kernel, step = width + 2 * MARGIN, (1, width)
             weight = self.seen[i].weight.view(s.width, s.rows, s.recent, kernel)[:, :, :recent]
-            y = F.conv2d(cut(x, first, number, width), weight, stride=step)
-            if logits is not None:
-                weight = self.told[i].weight.view(s.width, 2, 1, kernel)
-                y = y + F.conv2d(cut(TOLD * logits, first, number, width), weight, stride=step)
-            out.append(y)
+            out.append(F.conv2d(cut(x, first, number, width), weight, stride=step))
         return torch.cat(out, 3).permute(2, 0, 3, 1) + self.place
 
     def forward(
-        self, x: Tensor, logits: Tensor | None, start: Tensor, recent: int, blocks: int
+        self, x: Tensor, start: Tensor, recent: int, blocks: int
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Logits or corrections of them (B, 2, T, F), logits of voice (B, T), the memory after (B, blocks, K, slow).
+        """Logits of masks (B, 2, T, F) and of voice (B, T), and the memory after (B, blocks, K, slow).
 
         Inputs: `encoded`. Of its blocks the first ones take part, as many as `blocks` says.
         """
-        y, ends = self.encoded(x, logits, recent), list(start.float().unbind(1))
+        y, ends = self.encoded(x, recent), list(start.float().unbind(1))
         for i in range(blocks):
             y, ends[i] = self.blocks[i](y, start[:, i])
         y, out, at = self.norm(y), [], 0
@@ -194,9 +180,7 @@ class Bands(nn.Module):
 
     @torch.no_grad()
     def temper(self, scale: float, shift: float) -> None:
-        """What `nets.live.Live.temper` does, for the corrections of logits that are scaled already."""
-        for told in self.told:
-            told.weight.div_(scale)
+        """What `nets.live.Live.temper` does."""
         for layer in self.draw:
             layer.weight.mul_(scale)
             layer.bias.mul_(scale)

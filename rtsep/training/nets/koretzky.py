@@ -210,12 +210,13 @@ class Koretzky(nn.Module):
         T' is T - 24, or T with `pad`, which puts 24 silent frames before the sequence, as a stream starts.
         """
         features = self._padded(self.level.relative(magnitude, start), pad)
+        outputs = self.mask_net(features)
         if self.vad_bands is None:
-            return self.mask_net(features), self.cnn(features)
+            return outputs, self.cnn(features)
         seen = self.vad_bands.features(field_of(magnitude))
         voice = self.vad_bands.masks(self.vad_bands.after_silence(seen) if pad else seen)[1]
         assert voice is not None
-        return self.mask_net(features), voice
+        return outputs, voice[:, -outputs.shape[1] :]
 
     def cnn(self, features: Tensor) -> Tensor:
         """Logits of voice (B, T - 24) of the detector that is a CNN, for features (B, T, F)."""
