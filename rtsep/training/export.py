@@ -20,6 +20,7 @@ from rtsep.training.graph import OPSET, states
 from rtsep.training.koretzky_export import koretzky, of_folder, with_detector
 from rtsep.training.made import Made
 from rtsep.training.nets import live
+from rtsep.training.nets.spectrum import BINS
 from rtsep.training.tasks import TASKS, find
 
 # Of the masks against torch, and of the whole stream against torch's offline form, in dB under it.
@@ -99,7 +100,7 @@ def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> 
         f"bands of the stereo field, along the spectrum and along time in turns{ahead}, masks for middle and side",
         config.hop,
         "stereo_field",
-        live.BINS,
+        BINS,
         "field",
         ('vad = "vad"\n' if model.detects else "") + f'mask_kind = "mid_side"\nturns = {config.apart}\n',
         config.lookahead,

@@ -26,7 +26,8 @@ from rtsep.training.evaluate import WINDOW, resynthesize, spectra
 from rtsep.training.family import DETECTOR, FAMILY, MEMBERS, PROFILES, Turns, members, mixer_of
 from rtsep.training.journal import Journal
 from rtsep.training.machine import keep_memory
-from rtsep.training.nets.live import BINS, GRID, Live, LiveConfig
+from rtsep.training.nets.live import GRID, Live, LiveConfig
+from rtsep.training.nets.spectrum import BINS
 from rtsep.training.optimizers import make_optimizer
 from rtsep.training.precision import mixed
 from rtsep.training.schedule import follow, noted, rate

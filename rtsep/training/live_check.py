@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from rtsep.training import proof
 from rtsep.training.graph import Carried
-from rtsep.training.nets.live import BINS, FEATURES, Live
+from rtsep.training.nets.live import FEATURES, Live
+from rtsep.training.nets.spectrum import BINS
 
 
 @torch.no_grad()

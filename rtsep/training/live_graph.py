@@ -97,7 +97,7 @@ def _features(b: Builder) -> str:
 def streaming_graph(model: Live, half: bool = False) -> tuple[onnx.ModelProto, Carried]:
     """The ONNX model of a trained net, and the states of one copy; `half`: weights stored in float16."""
     b = Builder(model.eval(), half)
-    g, config = b.graph, model.config
+    g = b.graph
     drawn = bands_graph.drawn(b, model.bands, g.carry(recent(model), _features(b)))
     g.add("Sigmoid", [b.reshape(drawn, "drawn_rows", 2, BINS)], "mask")
     states = carried(model)

@@ -22,7 +22,8 @@ from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
 from rtsep.training.family import FAMILY, MEMBERS, TURNS, Turns, member  # noqa: E402
 from rtsep.training.live import LiveRun, LiveTraining, separate, settings_of, sizes_of, train_live  # noqa: E402
-from rtsep.training.nets.live import BINS, FEATURES, Live, LiveConfig  # noqa: E402
+from rtsep.training.nets.live import FEATURES, Live, LiveConfig  # noqa: E402
+from rtsep.training.nets.spectrum import BINS  # noqa: E402
 from rtsep.training.preview import write_preview  # noqa: E402
 from rtsep.training.proof import rounded  # noqa: E402
 from rtsep.training.stereo import StereoMixer, stft  # noqa: E402

@@ -25,7 +25,8 @@ from rtsep.training.live_check import deviation  # noqa: E402
 from rtsep.training.live_graph import carried, streaming_graph  # noqa: E402
 from rtsep.training.losses import field_mask, heard, heard_mask  # noqa: E402
 from rtsep.training.nets.bands import COUNT, BandSizes, Block  # noqa: E402
-from rtsep.training.nets.live import BINS, FEATURES, Live, LiveConfig, running_mean  # noqa: E402
+from rtsep.training.nets.live import FEATURES, Live, LiveConfig, running_mean  # noqa: E402
+from rtsep.training.nets.spectrum import BINS  # noqa: E402
 from rtsep.training.stereo import StereoMixer  # noqa: E402
 from rtsep.training.team import Team  # noqa: E402
 from rtsep.training.train import train  # noqa: E402

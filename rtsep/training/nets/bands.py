@@ -157,9 +157,7 @@ class Bands(nn.Module):
             out.append(F.conv2d(cut(x, first, number, width), weight, stride=step))
         return torch.cat(out, 3).permute(2, 0, 3, 1) + self.place
 
-    def forward(
-        self, x: Tensor, start: Tensor, recent: int, blocks: int
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
+    def forward(self, x: Tensor, start: Tensor, recent: int, blocks: int) -> tuple[Tensor, Tensor | None, Tensor]:
         """Logits of masks (B, 2, T, F) and of voice (B, T), and the memory after (B, blocks, K, slow).
 
         Inputs: `encoded`. Of its blocks the first ones take part, as many as `blocks` says.

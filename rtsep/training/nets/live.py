@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from rtsep.errors import UsageError
 from rtsep.training.nets.bands import COUNT, Bands, BandSizes
-from rtsep.training.nets.spectrum import BINS, FEATURE_MEAN, FEATURE_SCALE, SILENCE, tilt
+from rtsep.training.nets.spectrum import FEATURE_MEAN, FEATURE_SCALE, SILENCE, tilt
 
 FEATURES = 4  # |mid|, |side|, and the two parts of their normalised product (`features.stereo_field`)
 GRID = 512  # samples between the frames of one copy
@@ -148,13 +148,6 @@ class Live(nn.Module):
         before = start.unflatten(1, self.bands.state)
         logits, voice, end = self.bands(seen, before, RECENT + member.ahead, member.blocks)
         return logits.transpose(1, 2), voice, end.flatten(1)
-
-    def forward(self, field: Tensor) -> Tensor:
-        """Stereo field (B, T, 4, F) of frames `GRID` apart to logits (B, T - past, 2, F).
-
-        Row t has heard all frames up to t + past; it is for the last of them, or for that `ahead` frames before.
-        """
-        return self.masks(self.features(field))[0]
 
     @torch.no_grad()
     def temper(self, scale: float, shift: float) -> None:
