@@ -212,8 +212,8 @@ def measure(arguments: Namespace) -> Page:
         "Small nets of the live family (24 numbers a band, 2 blocks), each trained from random weights for the "
         "same steps on 8 sequences of 3 s, with one thing changed. Dev songs, some seconds of each, torch offline, "
         "which is what the export plays; hop 256 where nothing else is said. Gains in whole-song SDR over the mixture. "
-        "They say which way a change goes, not what a net gains by it that was trained for hours; what is no larger than "
-        "the distance between the two seeds says nothing.",
+        "They say which way a change goes, not what a net gains by it that was trained for hours; what is no "
+        "larger than the distance between the two seeds says nothing.",
         figures,
         tables,
         [f"songs: {', '.join(song.name for song in found)}"],
