@@ -116,9 +116,19 @@ def test_late_masks_outside_of_stalls() -> None:
     assert outside(late[:0], stalls) == 0
 
 
+def test_a_late_mask_beside_a_gap_is_the_servers() -> None:
+    words, gaps = np.zeros(WORDS, np.int64), np.zeros(2, np.int64)
+    cores = Stalls(words, (gaps, 1))
+    time.sleep(0.01)
+    words[LATE] += 1
+    gaps[1] += 1
+    time.sleep(0.1)
+    assert cores.stop()[1] == 0
+
+
 def test_stalls_see_every_late_mask() -> None:
     words = np.zeros(WORDS, np.int64)
-    cores = Stalls(words)
+    cores = Stalls(words, (np.zeros(2, np.int64), 1))
     for _ in range(3):
         time.sleep(0.02)
         words[LATE] += 1
