@@ -255,11 +255,11 @@ def _play(
     from rtsep.cli import play
     from rtsep.cli.views import view_for
 
-    given, record, overwrite = chosen.stream.input, chosen.record.dir, chosen.record.overwrite
+    given, own_record = chosen.stream.input, {}
     source, sink, note = places(given, chosen.stream.output)
-    if note and given is None and source == "demo" and record is None:
-        if overwrite or _demo_may_write(Path(DEMO_FOLDER)):
-            record, overwrite = DEMO_FOLDER, True
+    if note and given is None and source == "demo" and chosen.record.dir is None:
+        if chosen.record.overwrite or _demo_may_write(Path(DEMO_FOLDER)):
+            own_record = {"record": Path(DEMO_FOLDER), "overwrite": True}
             note += f" Its mixture, vocals and accompaniment are recorded to {DEMO_FOLDER}/."
         else:
             note += f" {DEMO_FOLDER}/ holds other files, so nothing is recorded (--record DIR chooses another folder)."
@@ -270,9 +270,8 @@ def _play(
         input=source,
         output=sink,
         auto=auto,
-        record=Path(record).expanduser() if record else None,
-        overwrite=overwrite,
         duration_s=duration,
+        **own_record,
     )
     _check_apart(options, stats)
     return play.play(options, view_for(sink, quiet=quiet, json=json), duration=duration, stats=stats, note=note)
