@@ -57,6 +57,12 @@ def as_error(problem: RtsepError | OSError) -> RtsepError:
     return UsageError(f"{os.fsdecode(problem.filename)} cannot be used: {why}")
 
 
+def one_line(error: Exception) -> str:
+    """What an exception of another package says: its kind and its text, in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def nearest(wanted: str, choices: Iterable[str]) -> str:
     """Return a hint such as ``"did you mean 'hop'? (choices: hop, window)"`` for an unknown name."""
     names = sorted(choices)

@@ -29,7 +29,7 @@ from rtsep.cli import (
     separate,
     train,
 )
-from rtsep.errors import RtsepError, UsageError, as_error, nearest
+from rtsep.errors import RtsepError, UsageError, as_error, nearest, one_line
 
 app = App(
     name="rtsep",
@@ -86,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return _fail(as_error(error), error)
     except Exception as error:
-        text = f"unexpected {type(error).__name__}: {error} (a bug; RTSEP_DEBUG=1 shows where)"
-        return _fail(RtsepError(" ".join(text.split())), error)
+        return _fail(RtsepError(f"unexpected {one_line(error)} (a bug; RTSEP_DEBUG=1 shows where)"), error)
 
 
 def _drop_output() -> None:

@@ -20,7 +20,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from rtsep.dsp.stft import Stft, analyse, shift_in, synthesise
-from rtsep.errors import ModelError, RtsepError
+from rtsep.errors import ModelError, RtsepError, one_line
 from rtsep.separators.base import Separator
 from rtsep.spec import StreamSpec
 
@@ -132,8 +132,7 @@ class Chain:
         except RtsepError:
             raise
         except Exception as error:  # of another package, which may do anything
-            why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            raise ModelError(f"separator {separator.name} cannot be prepared: {' '.join(why.split())}") from error
+            raise ModelError(f"separator {separator.name} cannot be prepared: {one_line(error)}") from error
         separator.stems_wanted[0] = 1.0
         self.separator = separator
         self.spec = spec

@@ -148,11 +148,12 @@ def _pad(w):
 
 @njit(nogil=True, cache=True)
 def _deadline(w):
-    """Time at which the output ring runs dry, less a margin for the rest of the hop."""
+    """Time at which the output ring runs dry and the device's patience ends, less a margin for the rest of the hop."""
     stamp = load_acquire(w.context, tick.STAMP)
     period = max(w.context[tick.PERIOD], 1)
     periods = ring_fill(w.output) // period + 1
-    return stamp + periods * period * 1_000_000_000 // w.words[CLOCK_RATE] - w.words[MARGIN_NS]
+    dry = stamp + periods * period * 1_000_000_000 // w.words[CLOCK_RATE]
+    return dry + w.context[tick.PATIENCE_NS] - w.words[MARGIN_NS]
 
 
 @njit(nogil=True, cache=True)

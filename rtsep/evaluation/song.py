@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from rtsep.errors import RtsepError
+from rtsep.errors import RtsepError, one_line
 from rtsep.evaluation import metrics
 from rtsep.evaluation.estimates import Probe, estimate
 from rtsep.evaluation.layouts import SongFiles
@@ -93,8 +93,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def _fault(error: Exception) -> str:
     """What went wrong, in one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, RtsepError) else f"{type(error).__name__}: {text}"
+    return str(error) if isinstance(error, RtsepError) else one_line(error)
 
 
 def _score(job: Job, song: Song, keys: dict[str, str], kept: dict[str, Any]) -> dict[str, Any]:

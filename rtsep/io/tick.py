@@ -28,7 +28,7 @@ CLOCK, STAMP, PERIOD, UNDERRUNS, OVERRUNS, BAD_SAMPLES, TICKS, LOST, OVERRUN_FRA
 # By the worker: the clock at which the last frame has been played (0: not known yet).
 END = 12
 OPEN, FREEWHEEL, SINK_SKIP = 16, 17, 18
-INPUT_RING, OUTPUT_RING, SINK_RING, SEMAPHORE, CHANNELS, BLOCK, TIMES, SCRATCH, PERIOD_NS = range(32, 41)
+INPUT_RING, OUTPUT_RING, SINK_RING, SEMAPHORE, CHANNELS, BLOCK, TIMES, SCRATCH, PERIOD_NS, PATIENCE_NS = range(32, 42)
 CONTEXT_SIZE = 64
 
 #: Frames that one pass of a tick moves; a larger period takes several passes.
@@ -37,6 +37,8 @@ BLOCK_FRAMES = 1024
 TIMES_KEPT = 4096
 #: `FREEWHEEL` where no device waits for the tick, and so nothing hurries; 1 is a device's own freewheel mode.
 PATIENT = 2
+#: Share of a regular period for which a tick waits for frames that are not there yet, and the longest such wait.
+_PATIENCE_SHARE, _PATIENCE_MOST_NS = 0.25, 1_000_000
 #: Longest time for which a freewheeling tick of a device waits for the worker.
 _FREEWHEEL_WAIT_NS = 10_000_000_000
 
@@ -124,14 +126,15 @@ def _to_sink(ctx, block, frames):
 
 
 @njit(nogil=True, cache=True)
-def _await_early(ctx, ring, frames):
-    """Make up for a period that came early, because the one before came late: give the worker the period that it was
-    promised.
+def _await_worker(ctx, ring, frames, began):
+    """Give the worker a moment more, of the time that the device has for its period: a mask that takes a little longer
+    than a period is neither late nor lost then.
 
-    A server that was late asks twice in short order, and without this the second time would be an underrun that the
-    device itself does not have. The server had planned the full time until its next period anyway.
+    And make up for a period that came early, because the one before came late: the worker still has the period that it
+    was promised. A server that was late asks twice in short order, and without this the second time would be an
+    underrun that the device itself does not have. The server had planned the full time until its next period anyway.
     """
-    limit = ctx[STAMP] + ctx[PERIOD_NS] * 15 // 16
+    limit = max(ctx[STAMP] + ctx[PERIOD_NS] * 15 // 16, began) + ctx[PATIENCE_NS]
     while ring_fill(ring) < frames and now_ns(ctx[SCRATCH]) < limit:
         sleep_us(30)
 
@@ -184,7 +187,7 @@ def tick(context, in0, in1, in_stride, out0, out1, out_stride, frames):
                 post(ctx[SEMAPHORE])
                 _await(ctx, output, count)
             elif ring_fill(output) < count:
-                _await_early(ctx, output, count)
+                _await_worker(ctx, output, count, began)
             got = ring_read(output, block, count)
             if got < count:
                 store_release(ctx, UNDERRUNS, ctx[UNDERRUNS] + 1)
@@ -255,7 +258,9 @@ class StreamContext:
 
     def set_period(self, frames: int, samplerate: int) -> None:
         """Tell the regular distance of two ticks; before `open` [main thread]."""
-        self.words[PERIOD_NS] = 1_000_000_000 * frames // samplerate
+        period_ns = 1_000_000_000 * frames // samplerate
+        self.words[PERIOD_NS] = period_ns
+        self.words[PATIENCE_NS] = min(int(_PATIENCE_SHARE * period_ns), _PATIENCE_MOST_NS)
 
     def open(self) -> None:
         """Let sound through from the next tick on [any thread]."""
