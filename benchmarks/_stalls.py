@@ -1,7 +1,8 @@
 """Moments at which the machine stood still or the server missed a cycle, and whether a late mask fell into one.
 
-A thread on each core does nothing but sleep for a millisecond, with a priority above all of the program's own. Where it
-wakes much too late, nobody could have run there: a stall of the machine (its hypervisor, its kernel). After a cycle
+A thread on each core does nothing but sleep for a quarter of a millisecond, with a priority above all of the program's
+own. Where it wakes much too late, nobody could have run there: a stall of the machine (its hypervisor, its kernel). A
+mask over JACK with blocks of 128 has a millisecond or two to spare, so stalls from 1 ms on count. After a cycle
 that came too late a server makes up for it by short ones, in which there is no time for a mask.
 """
 
@@ -22,9 +23,9 @@ from rtsep.io.realtime import raise_priority
 from rtsep.native import load_acquire
 
 PRIORITY = 80
-NAP_US = 1000
+NAP_US = 250
 #: Time by which a nap is too long from which on it is a stall.
-STALL_NS = 2_000_000
+STALL_NS = 1_000_000
 #: A hop is late in a stall, or by what it had to catch up with afterwards.
 BEFORE_NS, AFTER_NS = 1_000_000, 30_000_000
 #: A gap is seen at the next cycle, which may be so much later than what it is a gap in.

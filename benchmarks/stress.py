@@ -185,7 +185,7 @@ def measure(chosen: argparse.Namespace) -> Page:
             "Ours: periods in which the engine had no sound to give (out) or no room to take (in). The empty client: "
             "gaps in the server's frame count, and xruns that the server told it, whoever caused them. The empty "
             "client apart is alone on a server of its own at the same time: what it meets is the machine's doing. "
-            "A stall: on one of the cores a thread with a priority above all others woke 2 ms too late, or later; late "
+            "A stall: on one of the cores a thread with a priority above all others woke 1 ms too late, or later; late "
             "masks up to 30 ms after one, or after a gap of the empty client beside, are not those of a free machine.",
         ),
         Table("Jitter", JITTER, rows, "Hop: from a hop's last frame to its output, the wait for the mask included."),
