@@ -38,7 +38,6 @@ LOSSES = {
     "minutes": "minutes",
     "hops": "hops",
     "late": "late masks",
-    "late_outside": "of these beside no stall and no gap",
     "xruns_out": "our drop-outs out",
     "xruns_in": "our drop-outs in",
     "empty_gaps": "empty client: gaps",
@@ -46,7 +45,6 @@ LOSSES = {
     "apart_gaps": "empty client apart: gaps",
     "apart_xruns": "empty client apart: xruns",
     "cycles": "cycles",
-    "stalls": "stalls of a core",
     "stolen_s": "taken by the hypervisor, s of CPU",
 }
 JITTER = {
@@ -103,7 +101,6 @@ def one(server: Any, apart: Any, sound: NDArray[np.float32], load: str, minutes:
     """
     from benchmarks._apart import Apart
     from benchmarks._player import Player
-    from benchmarks._stalls import Stalls
     from tests.e2e.jack_probe import EmptyClient
 
     with (
@@ -117,18 +114,14 @@ def one(server: Any, apart: Any, sound: NDArray[np.float32], load: str, minutes:
         session._timing.hop.reset()
         session._timing.host.reset()
         session._timing.infer.reset()
-        assert session._stream is not None
         before, counts = session.snapshot(), _counts(empty, alone)
-        cores = Stalls(session._stream.words, empty.gap_counter)
         time.sleep(60 * minutes)
-        after, ended, (stalls, outside) = session.snapshot(), _counts(empty, alone), cores.stop()
+        after, ended = session.snapshot(), _counts(empty, alone)
     losses = {key: getattr(after, key) - getattr(before, key) for key in ("hops", "late", "xruns_out", "xruns_in")}
     return {
         "load": load,
         "minutes": minutes,
         **losses,
-        "late_outside": outside,
-        "stalls": stalls,
         **{key: ended[key] - counts[key] for key in ended},
         **{key: getattr(after, key) for key in JITTER if key.startswith(("hop_ms", "host_ms", "infer_ms"))},
         "callback_us_p50": 1000 * after.callback_ms_p50,
@@ -184,9 +177,7 @@ def measure(chosen: argparse.Namespace) -> Page:
             rows,
             "Ours: periods in which the engine had no sound to give (out) or no room to take (in). The empty client: "
             "gaps in the server's frame count, and xruns that the server told it, whoever caused them. The empty "
-            "client apart is alone on a server of its own at the same time: what it meets is the machine's doing. "
-            "A stall: on one of the cores a thread with a priority above all others woke 1 ms too late, or later; late "
-            "masks up to 30 ms after one, or after a gap of the empty client beside, are not those of a free machine.",
+            "client apart is alone on a server of its own at the same time: what it meets is the machine's doing.",
         ),
         Table("Jitter", JITTER, rows, "Hop: from a hop's last frame to its output, the wait for the mask included."),
     ]
@@ -198,7 +189,6 @@ def measure(chosen: argparse.Namespace) -> Page:
             f"{row['load']}_empty_client_xruns": row["empty_xruns"],
             f"{row['load']}_empty_client_apart_xruns": row["apart_xruns"],
             f"{row['load']}_late_per_10000": 1e4 * row["late"] / max(row["hops"], 1),
-            f"{row['load']}_late_on_a_free_machine_per_10000": 1e4 * row["late_outside"] / max(row["hops"], 1),
         }
     page.notes.append(f"real-time priority: {'allowed' if can_raise_priority() else 'not allowed'}")
     return page

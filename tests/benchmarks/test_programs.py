@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ import pytest
 
 from benchmarks import _page, cards, latency, table
 from benchmarks._page import Page, Table, show
-from benchmarks._stalls import Stalls, outside
-from rtsep.engine.worker import LATE, WORDS
 from rtsep.separators.registry import create
 from tests.conftest import need
 
@@ -104,38 +101,7 @@ def test_stress(tmp_path: Path) -> None:
     found = rows(page, "Drop-outs")
     need(found, f"no JACK: {page['notes']}")
     assert [row["load"] for row in found] == ["none", "thread"]
-    assert all(row["cycles"] > 0 and 0 <= row["late_outside"] <= row["late"] for row in found)
-
-
-def test_late_masks_outside_of_stalls() -> None:
-    ms = 1_000_000
-    stalls = np.array([[100 * ms, 104 * ms], [500 * ms, 520 * ms]])
-    late = np.array([[50 * ms, 1], [103 * ms, 2], [110 * ms, 3], [200 * ms, 4], [525 * ms, 5]])
-    assert outside(late, stalls) == 1 + 4
-    assert outside(late, stalls[:0]) == 15
-    assert outside(late[:0], stalls) == 0
-
-
-def test_a_late_mask_beside_a_gap_is_the_servers() -> None:
-    words, gaps = np.zeros(WORDS, np.int64), np.zeros(2, np.int64)
-    cores = Stalls(words, (gaps, 1))
-    time.sleep(0.01)
-    words[LATE] += 1
-    gaps[1] += 1
-    time.sleep(0.1)
-    assert cores.stop()[1] == 0
-
-
-def test_stalls_see_every_late_mask() -> None:
-    words = np.zeros(WORDS, np.int64)
-    cores = Stalls(words, (np.zeros(2, np.int64), 1))
-    for _ in range(3):
-        time.sleep(0.02)
-        words[LATE] += 1
-    time.sleep(0.05)
-    stalls, left = cores.stop()
-    late = cores._events[0][:3]
-    assert late[:, 1].tolist() == [1, 1, 1] and 0 <= left <= 3 and stalls >= 0
+    assert all(row["cycles"] > 0 and row["late"] >= 0 for row in found)
 
 
 PAGES = {

@@ -222,11 +222,6 @@ class EmptyClient:
         """Cycles whose frame time did not follow the one before."""
         return int(self._state[GAPS])
 
-    @property
-    def gap_counter(self) -> tuple[NDArray[np.int64], int]:
-        """Where `gaps` is counted, for who watches it."""
-        return self._state, GAPS
-
     def close(self) -> None:
         """Leave the graph."""
         self._client.deactivate()
