@@ -14,7 +14,6 @@ from rtsep.engine.chain import Chain
 from rtsep.engine.histogram import Histogram, count_duration
 from rtsep.engine.stepdown import fade, plain_mask
 from rtsep.engine.worker import FAULT, MASKED, PUBLISHED, REST, RUN, SKIPPED
-from rtsep.errors import one_line
 from rtsep.io.clock import Semaphore, now_ns, post, wait_until
 from rtsep.io.realtime import raise_priority
 from rtsep.native import call, load_acquire, store_release
@@ -261,7 +260,7 @@ class Inference:
             if not _finite(mask):
                 why = "its mask is not finite"
         except Exception as error:  # any failure of a plug-in must leave the sound going
-            why = one_line(error)
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
         if why:
             mask[:] = last
             self._fail(why)

@@ -93,7 +93,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def _fault(error: Exception) -> str:
     """What went wrong, in one line."""
-    return str(error) if isinstance(error, RtsepError) else one_line(error)
+    return " ".join(str(error).split()) if isinstance(error, RtsepError) else one_line(error)
 
 
 def _score(job: Job, song: Song, keys: dict[str, str], kept: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rtsep.errors import ModelError, RtsepError, UsageError, nearest, one_line
+from rtsep.errors import ModelError, RtsepError, UsageError, nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -198,7 +198,7 @@ def _construct_plug_in(point: EntryPoint, argument: str, options: dict[str, Any]
     except RtsepError:
         raise
     except Exception as error:
-        raise ModelError(f"{_where(point)} cannot be made: {one_line(error)}") from error
+        raise ModelError(f"{_where(point)} cannot be made: {_reason(error)}") from error
 
 
 def models() -> dict[str, Path]:
@@ -242,7 +242,7 @@ def _load_plug_in(point: EntryPoint) -> Any:
     try:
         loaded = point.load()
     except Exception as error:  # a plug-in may raise anything at all while it is imported
-        raise ModelError(f"{_where(point)} cannot be loaded: {one_line(error)}") from error
+        raise ModelError(f"{_where(point)} cannot be loaded: {_reason(error)}") from error
     if not (isinstance(loaded, type) and issubclass(loaded, Separator)):
         raise ModelError(
             f"{_where(point)} cannot be used: {point.value} is not a subclass of rtsep.separators.base.Separator"
@@ -252,6 +252,12 @@ def _load_plug_in(point: EntryPoint) -> Any:
 
 def _where(point: EntryPoint) -> str:
     return f"separator '{point.name}' of package {_package(point)}"
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
 def _package(point: EntryPoint) -> str:
