@@ -38,7 +38,7 @@ TIMES_KEPT = 4096
 #: `FREEWHEEL` where no device waits for the tick, and so nothing hurries; 1 is a device's own freewheel mode.
 PATIENT = 2
 #: Share of a regular period for which a tick waits for frames that are not there yet, and the longest such wait.
-_PATIENCE_SHARE, _PATIENCE_MOST_NS = 0.25, 1_000_000
+_PATIENCE_SHARE, _PATIENCE_MOST_NS = 0.375, 1_000_000
 #: Longest time for which a freewheeling tick of a device waits for the worker.
 _FREEWHEEL_WAIT_NS = 10_000_000_000
 
