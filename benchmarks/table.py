@@ -105,7 +105,7 @@ def below(pages: Pages) -> str:
     return (
         f"First sound {startup['first_sound_s']:.1f} s after the start, help {startup['help_s']:.2f} s. koretzky "
         f"beside a busy Python thread in the same process, JACK at 48 kHz, block 128, {beside['minutes']:g} min"
-        f"{where}: {dropped} drop-outs, and {beside['empty_gaps']} of a JACK client that does nothing{held_up}. "
+        f"{where}: {dropped} drop-out{'' if dropped == 1 else 's'}, and {beside['empty_gaps']} of a JACK client that does nothing{held_up}. "
         f"Measured on {machine['cpu'].partition(' (')[0]}, {machine['cores']} cores, by the programs in "
         "[benchmarks](benchmarks/README.md); device buffers come on top of the latency."
     )

@@ -162,11 +162,11 @@ def test_table_fills_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert text.endswith(f"\n{table.END}\nafter\n")
         assert "old" not in text
     assert "256 frames, 5.8 ms | 512 frames, 11.6 ms | 1024 frames, 23.2 ms" in text
-    assert "10 min: 1 drop-outs, and 2 of a JACK client that does nothing (the hypervisor kept 10 s" in text
+    assert "10 min: 1 drop-out, and 2 of a JACK client that does nothing (the hypervisor kept 10 s" in text
     elsewhere = PAGES["stress"] | {"machine": {"cpu": "Another (family 3)", "cores": 4}}
     (tmp_path / "stress.json").write_text(json.dumps(elsewhere))
     assert table.main(["--output", str(tmp_path)]) == 0
-    assert "10 min, on Another: 1 drop-outs" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "10 min, on Another: 1 drop-out" in (tmp_path / "table.md").read_text(encoding="utf-8")
     quality = tmp_path / "quality.json"
     songs = [
         {"kind": kind, "vocals_gain": vocals, "accompaniment_gain": 1.0}
