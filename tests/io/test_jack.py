@@ -287,9 +287,7 @@ def test_another_client_may_open_before_the_lost_one_is_closed() -> None:
 
 
 def test_a_port_that_goes_is_told_and_waited_for(server: JackServer) -> None:
-    import jack
-
-    player = jack.Client("player", servername=server.name)
+    _, player, _ = jack_client.connect_client("player", server.name)
     player.outports.register("out")
     player.activate()
     driver = JackDriver(inputs=1, outputs=0, connect_in="player", server=server.name)
