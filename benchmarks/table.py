@@ -98,6 +98,7 @@ def below(pages: Pages) -> str:
     startup, machine = pages["startup"]["figures"], pages["hotpath"]["machine"]
     beside = find(pages, "stress", "Drop-outs", load="thread")
     dropped = beside["xruns_out"] + beside["xruns_in"]
+    lost = f"{dropped} drop-out" + ("" if dropped == 1 else "s")
     stolen = beside.get("stolen_s", 0.0)
     there = pages["stress"]["machine"]["cpu"]
     where = "" if there == machine["cpu"] else f", on {there.partition(' (')[0]}"
@@ -105,7 +106,7 @@ def below(pages: Pages) -> str:
     return (
         f"First sound {startup['first_sound_s']:.1f} s after the start, help {startup['help_s']:.2f} s. koretzky "
         f"beside a busy Python thread in the same process, JACK at 48 kHz, block 128, {beside['minutes']:g} min"
-        f"{where}: {dropped} drop-out{'' if dropped == 1 else 's'}, and {beside['empty_gaps']} of a JACK client that does nothing{held_up}. "
+        f"{where}: {lost}, and {beside['empty_gaps']} of a JACK client that does nothing{held_up}. "
         f"Measured on {machine['cpu'].partition(' (')[0]}, {machine['cores']} cores, by the programs in "
         "[benchmarks](benchmarks/README.md); device buffers come on top of the latency."
     )
