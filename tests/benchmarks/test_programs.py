@@ -166,7 +166,7 @@ def test_table_fills_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture[st
     elsewhere = PAGES["stress"] | {"machine": {"cpu": "Another (family 3)", "cores": 4}}
     (tmp_path / "stress.json").write_text(json.dumps(elsewhere))
     assert table.main(["--output", str(tmp_path)]) == 0
-    assert "10 min, on Another: 1 drop-out" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "10 min, on Another: 1 drop-out, and 2 of" in (tmp_path / "table.md").read_text(encoding="utf-8")
     quality = tmp_path / "quality.json"
     songs = [
         {"kind": kind, "vocals_gain": vocals, "accompaniment_gain": 1.0}
