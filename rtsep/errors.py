@@ -63,6 +63,11 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def first_line(text: str) -> str:
+    """First line of a text, without what is empty before it; nothing of an empty one."""
+    return next(iter(text.strip().splitlines()), "")
+
+
 def nearest(wanted: str, choices: Iterable[str]) -> str:
     """Return a hint such as ``"did you mean 'hop'? (choices: hop, window)"`` for an unknown name."""
     names = sorted(choices)

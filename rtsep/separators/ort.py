@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rtsep.errors import first_line
+
 #: Names of the library on Linux, macOS and Windows, in the package's folder ``capi``.
 _PATTERNS = ("libonnxruntime.so*", "libonnxruntime.*dylib", "onnxruntime.dll")
 #: `ORT_API_VERSION` of the oldest release that rtsep runs with.
@@ -147,9 +149,9 @@ class Library:
 
     def message(self, status: int) -> str:
         """What a status says, in one line; the status is freed [any thread]."""
-        lines = self._message(status).decode(errors="replace").strip().splitlines()
+        text = self._message(status).decode(errors="replace")
         self.release("Status", status)
-        return lines[0] if lines else "no reason given"
+        return first_line(text) or "no reason given"
 
     def providers(self) -> list[str]:
         """Names of what nets can run on, such as ``CUDAExecutionProvider``."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rtsep.errors import ModelError, RtsepError, UsageError, nearest
+from rtsep.errors import ModelError, RtsepError, UsageError, first_line, nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -256,8 +256,7 @@ def _where(point: EntryPoint) -> str:
 
 def _reason(error: Exception) -> str:
     """What an exception says, in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+    return f"{type(error).__name__}: {first_line(str(error)) or 'no reason given'}"
 
 
 def _package(point: EntryPoint) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtsep.errors import ModelError
+from rtsep.errors import ModelError, first_line
 from rtsep.separators import ort as c_library
 from rtsep.separators.compiled_net import WARM_UP_RUNS, CompiledNet, after, silent_runs
 from rtsep.separators.features import Feature
@@ -308,5 +308,4 @@ class Net:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return first_line(str(error)) or type(error).__name__
