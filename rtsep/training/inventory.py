@@ -2,7 +2,7 @@
 
     python -m rtsep.training.inventory DATA [MORE ...] > docs/data.md
 
-A source is all files whose names begin alike (`eir_*`). The band-width is measured: under it lies all but a
+A source is all files whose names begin alike (`eir_*`; `deb-*` is what `rtsep.training.packages` took). The band-width is measured: under it lies all but a
 millionth of the sound of a source (of at most four files of it, 40 s from all over each).
 """
 
@@ -56,6 +56,7 @@ SOURCES = {
     "raylib": ("", "CC0-1.0"),
     "tuxemon": ("", "CC BY-SA 4.0, CC BY 3.0"),
     "sonicpi": ("", "CC0-1.0"),
+    "deb": ("", "free by Debian's guidelines (GPL, CC BY, CC BY-SA, CC0 and others): each package's copyright file"),
     "score": ("", "scores POP909: MIT; sound font FluidR3: MIT; the voice named at the end of each name: as there"),
     "cover": ("", "as the song that each is made of"),
 }
@@ -74,6 +75,12 @@ def band_hz(paths: list[Path]) -> float:
                 power += (np.abs(np.fft.rfft(blocks * np.hanning(BLOCK), axis=1)) ** 2).sum(0)
     total = np.cumsum(power)
     return float(np.searchsorted(total, total[-1] * (1 - 1e-6)) * rate / BLOCK)
+
+
+def group_of(name: str) -> str:
+    """Source of a file by its name; all packages of a distribution are one source."""
+    group = name.split("_", maxsplit=1)[0]
+    return "deb" if group.startswith("deb-") else group
 
 
 def singers(group: str, names: set[str]) -> str:
@@ -99,7 +106,7 @@ def table(roots: list[Path]) -> str:
         for folder in FOLDERS:
             for path in sorted([*(root / folder).glob("*.opus"), *(root / folder).glob("*/vocals.opus")]):
                 name = path.parent.name if path.name == "vocals.opus" else path.stem
-                sources.setdefault((folder, name.split("_", maxsplit=1)[0]), []).append(path)
+                sources.setdefault((folder, group_of(name)), []).append(path)
     if not sources:
         raise UsageError(f"no sound in {', '.join(map(str, roots))}: wanted {', '.join(FOLDERS)} with *.opus")
     lines = [
@@ -110,7 +117,7 @@ def table(roots: list[Path]) -> str:
         names = {p.parent.name if p.name == "vocals.opus" else p.stem for p in paths}
         hours = sum(soundfile.info(p).duration for p in paths) / 3600
         held = f"{sum(map(is_dev, paths))}, {sum(map(is_validation, paths))}"
-        row = (folder, f"{group}_*", len(paths), f"{hours:.2f}", held, singers(group, names))
+        row = (folder, "deb-*" if group == "deb" else f"{group}_*", len(paths), f"{hours:.2f}", held, singers(group, names))
         terms = SOURCES.get(group, ("", "not stated"))[1]
         lines.append("| " + " | ".join(map(str, (*row, f"{band_hz(paths) / 1000:.1f}", terms))) + " |")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from rtsep.errors import UsageError
-from rtsep.training.inventory import band_hz, singers, table
+from rtsep.training.inventory import band_hz, group_of, singers, table
 
 
 def test_rows(corpus_folder: Path):
@@ -20,6 +20,11 @@ def test_rows(corpus_folder: Path):
     assert found["vocals", "yuki_*"][4] == "0, 1"
     assert found["accompaniment", "band_*"][7] == "not stated"
     assert len(rows) == 8
+
+
+def test_packages_are_one_source():
+    assert group_of("deb-trackballs-data_music-crazy_0") == "deb"
+    assert group_of("score_001") == "score"
 
 
 def test_singers():
