@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 FAMILY = "family"
 PROFILES = {
-    "live": LiveConfig(blocks=4),
+    "live": LiveConfig(blocks=5),
     "monitor": LiveConfig(hop=128),
-    "karaoke": LiveConfig(hop=512, lookahead=6, blocks=5),
+    "karaoke": LiveConfig(hop=512, lookahead=6, blocks=6),
 }
 """The net of each profile; karaoke: 93 ms in all at 44.1 kHz. The longer the hop, the more blocks it has time for."""
 DETECTOR = "detector"
@@ -69,12 +69,21 @@ def mixer_of(
     )
 
 
+def sequences(settings: LiveTraining, net: LiveConfig, of: LiveConfig) -> int:
+    """Sequences in a batch of a member: the fewer blocks it has, the more, so that all steps take as long.
+
+    Processes that take steps together then do not wait for each other. Mixing counts as a block.
+    """
+    most = settings.sources * (net.blocks + 1) // (of.blocks + 1)
+    return max(settings.sources, most - most % settings.chunk)
+
+
 class Turns:
     """The mash-ups of each member in turns, addressed by step; all of them with the look-ahead of the whole net."""
 
     def __init__(self, corpus: Corpus, settings: LiveTraining, name: str, net: LiveConfig) -> None:
         whole = [replace(m, lookahead=net.ahead * m.apart) for m in members(name, net)]
-        each = {m: mixer_of(corpus, settings, m) for m in whole}
+        each = {m: mixer_of(corpus, replace(settings, sources=sequences(settings, net, m)), m) for m in whole}
         self._mixers = [each[m] for m in whole]
 
     def batch(self, step: int) -> StereoBatch:

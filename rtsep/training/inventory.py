@@ -2,8 +2,9 @@
 
     python -m rtsep.training.inventory DATA [MORE ...] > docs/data.md
 
-A source is all files whose names begin alike (`eir_*`; `deb-*` is what `rtsep.training.packages` took). The band-width is measured: under it lies all but a
-millionth of the sound of a source (of at most four files of it, 40 s from all over each).
+A source is all files whose names begin alike (`eir_*`; `deb-*` is what `rtsep.training.packages` took). The band-width
+is measured: under it lies all but a millionth of the sound of a source (of at most four files of it, 40 s from all over
+each).
 """
 
 from __future__ import annotations
@@ -117,7 +118,14 @@ def table(roots: list[Path]) -> str:
         names = {p.parent.name if p.name == "vocals.opus" else p.stem for p in paths}
         hours = sum(soundfile.info(p).duration for p in paths) / 3600
         held = f"{sum(map(is_dev, paths))}, {sum(map(is_validation, paths))}"
-        row = (folder, "deb-*" if group == "deb" else f"{group}_*", len(paths), f"{hours:.2f}", held, singers(group, names))
+        row = (
+            folder,
+            "deb-*" if group == "deb" else f"{group}_*",
+            len(paths),
+            f"{hours:.2f}",
+            held,
+            singers(group, names),
+        )
         terms = SOURCES.get(group, ("", "not stated"))[1]
         lines.append("| " + " | ".join(map(str, (*row, f"{band_hz(paths) / 1000:.1f}", terms))) + " |")
     return "\n".join(lines)

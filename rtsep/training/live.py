@@ -119,7 +119,7 @@ class LiveRun(Learner):
             loss = loss * (len(end) / n)
             loss.backward()
             total += loss.item()
-        self.ends = team.joined(torch.cat(ends))
+        self.ends = team.joined(torch.cat(ends)[: self.config.sources * self.config.rolls])  # as many of each process
         team.average(self.model.parameters(), [b for b in self.model.buffers() if b.is_floating_point()])
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimizer.step()

@@ -3,9 +3,9 @@
     python -m rtsep.training.packages OUTPUT [--packages DIR] [--only NAME ...]
 
 fetches the Debian packages of `PACKAGES` (``apt-get download``; those that lie in DIR already are taken from there),
-and writes of each track `SECONDS` or several times as much as ``OUTPUT/accompaniment/deb-PACKAGE_TRACK.opus``, with the
-copyright file of each package under ``OUTPUT/licences``. Whatever these list is free in the sense of Debian's guidelines.
-Tracks in which somebody sings or speaks are left out by name.
+and writes pieces of `SECONDS` of each track as ``OUTPUT/accompaniment/deb-PACKAGE_TRACK_N.opus``, with the copyright
+file of each package under ``OUTPUT/licences``. What these list is free in the sense of Debian's guidelines. Tracks in
+which somebody sings or speaks, or may do so, are left out by name.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ PACKAGES = {
     "zaz-data": "*/mus?.ogg",
 }
 """Packages of Debian 12 (main), and which of their files are music."""
-SUNG = ("*/nunc_dimittis.*",)
-"""Tracks with voices."""
+SUNG = ("*/nunc_dimittis.*", "*/drascula/audio/track31.*", "*Monkey-bubble.*", "*/music/dungeon_theme.*")
+"""Tracks with voices, or with what looks like voices."""
 
 
 def unpacked(package: Path, folder: Path) -> None:
@@ -117,7 +117,9 @@ def tracks(package: str, folder: Path) -> Iterator[Path]:
     """The pieces of music of an unpacked package that are long enough."""
     for path in sorted(folder.rglob("*")):
         inside = "/" + path.relative_to(folder).as_posix()
-        wanted = fnmatch.fnmatchcase(inside, PACKAGES[package]) and not any(fnmatch.fnmatchcase(inside, p) for p in SUNG)
+        wanted = fnmatch.fnmatchcase(inside, PACKAGES[package]) and not any(
+            fnmatch.fnmatchcase(inside, p) for p in SUNG
+        )
         if not wanted or path.suffix not in ENDS or path.is_symlink() or not path.is_file():
             continue
         info = soundfile.info(path)

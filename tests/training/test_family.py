@@ -20,7 +20,7 @@ from rtsep.training import export as exporting  # noqa: E402
 from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.data import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
-from rtsep.training.family import FAMILY, MEMBERS, TURNS, Turns, member  # noqa: E402
+from rtsep.training.family import DETECTOR, FAMILY, MEMBERS, TURNS, Turns, member, sequences  # noqa: E402
 from rtsep.training.live import LiveRun, LiveTraining, separate, settings_of, sizes_of, train_live  # noqa: E402
 from rtsep.training.nets.live import FEATURES, Live, LiveConfig  # noqa: E402
 from rtsep.training.nets.spectrum import BINS  # noqa: E402
@@ -33,7 +33,7 @@ from rtsep.training.weights import first_weights, grown, part  # noqa: E402
 SMALL = LiveConfig(width=6, across=4, slow=5, blocks=2)
 KARAOKE = replace(SMALL, lookahead=4)
 MONITOR = replace(SMALL, hop=128)
-WHOLE = LiveConfig(width=6, across=4, slow=5, blocks=5, hop=512, lookahead=6)
+WHOLE = LiveConfig(width=6, across=4, slow=5, blocks=6, hop=512, lookahead=6)
 SHORT = LiveTraining(steps=3, frames=20, sources=2)
 CPU = torch.device("cpu")
 
@@ -344,12 +344,19 @@ def test_a_member_of_the_family_is_what_its_turns_have_trained(name: str):
     torch.testing.assert_close(end[:, config.carried :], start[:, config.carried :])  # left as it was
 
 
+def test_members_with_fewer_blocks_have_larger_batches():
+    found = {name: sequences(LiveTraining(), sizes_of(FAMILY), of) for name, of in MEMBERS.items()}
+    assert found == {"karaoke": 4, "live": 4, "monitor": 6, "live-small": 8, "monitor-small": 8, DETECTOR: 8}
+    assert sequences(LiveTraining(sources=1), sizes_of(FAMILY), MEMBERS["karaoke"]) == 1
+
+
 def test_a_batch_of_the_family_is_that_of_the_member_whose_turn_it_is(corpus_folder: Path, cache_folder: Path):
     corpus, run = load(corpus_folder, cache_folder), LiveRun(WHOLE, SHORT, CPU, FAMILY)
     mixer, ahead = Turns(corpus, SHORT, FAMILY, WHOLE), []
     for step, name in enumerate(TURNS):
         turn = MEMBERS[name]
-        plain = StereoMixer(corpus, seed=0, frames=28, sources=2, hop=512, lookahead=6, context=8, window_hop=turn.hop)
+        sizes = {"frames": 28, "sources": 4 if turn.blocks == 2 else 2, "hop": 512, "lookahead": 6, "context": 8}
+        plain = StereoMixer(corpus, seed=0, window_hop=turn.hop, **sizes)
         for key, value in mixer.batch(step).arrays().items():
             assert np.array_equal(value, plain.batch(step).arrays()[key]), (step, key)
         run.optimizer.zero_grad()
