@@ -109,12 +109,13 @@ def fetched(name: str, folder: Path) -> Path:
     if not any(folder.glob(f"{name}_*.deb")):
         done = subprocess.run(["apt-get", "download", name], cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise UsageError(f"cannot fetch the package {name}: {done.stderr.strip().splitlines()[-1:]}")
+            said = next((line for line in done.stderr.splitlines() if line.startswith("E:")), "no reason given")
+            raise UsageError(f"cannot fetch the package {name}: {said}")
     return next(folder.glob(f"{name}_*.deb"))
 
 
 def tracks(package: str, folder: Path) -> Iterator[Path]:
-    """The pieces of music of an unpacked package that are long enough."""
+    """The tracks of an unpacked package that are long enough."""
     for path in sorted(folder.rglob("*")):
         inside = "/" + path.relative_to(folder).as_posix()
         wanted = fnmatch.fnmatchcase(inside, PACKAGES[package]) and not any(
@@ -128,7 +129,7 @@ def tracks(package: str, folder: Path) -> Iterator[Path]:
 
 
 def pieces(path: Path) -> Iterator[np.ndarray]:
-    """Pieces of a track (channels, samples) at `CACHE_RATE`, spread over its length; one for each `FURTHER` seconds."""
+    """Pieces of a track (channels, samples) at `CACHE_RATE`, one and one more for each `FURTHER` seconds."""
     import samplerate
 
     with soundfile.SoundFile(path) as file:
