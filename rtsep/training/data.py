@@ -23,6 +23,7 @@ from rtsep.errors import UsageError
 CACHE_RATE = 48000
 CACHE_SCALE = 16384.0  # int16 of 1.0: leaves 6 dB for the many peaks above 1
 NARROW_HZ = 8000.0  # content of a 16 kHz source
+PACKAGED = "deb-"  # names of music out of packages begin so (`rtsep.training.packages`)
 
 VALIDATION = (
     "*/paired/eir_rubidium/*",

@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 
 from rtsep.errors import UsageError
-from rtsep.training.data import is_dev, is_validation
+from rtsep.training.data import PACKAGED, is_dev, is_validation
 from rtsep.training.tools import run
 
 FOLDERS = ("paired", "paired16k", "vocals", "vocals16k", "accompaniment", "loops")
@@ -81,7 +81,7 @@ def band_hz(paths: list[Path]) -> float:
 def group_of(name: str) -> str:
     """Source of a file by its name; all packages of a distribution are one source."""
     group = name.split("_", maxsplit=1)[0]
-    return "deb" if group.startswith("deb-") else group
+    return "deb" if group.startswith(PACKAGED) else group
 
 
 def singers(group: str, names: set[str]) -> str:

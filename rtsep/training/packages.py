@@ -26,7 +26,7 @@ import numpy as np
 import soundfile
 
 from rtsep.errors import UsageError
-from rtsep.training.data import CACHE_RATE
+from rtsep.training.data import CACHE_RATE, PACKAGED
 from rtsep.training.tools import run, write_opus
 
 SECONDS = 50.0
@@ -146,7 +146,7 @@ def pieces(path: Path) -> Iterator[np.ndarray]:
 
 def cut(output: Path, packages: Path, name: str) -> int:
     """Write all pieces of a package; returns how many there are. A package whose licence is there is done."""
-    group, licence = f"deb-{name}", output / "licences" / f"{name}.txt"
+    group, licence = f"{PACKAGED}{name}", output / "licences" / f"{name}.txt"
     if not licence.exists():
         with tempfile.TemporaryDirectory() as folder:
             unpacked(fetched(name, packages), Path(folder))

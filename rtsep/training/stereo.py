@@ -29,11 +29,10 @@ from rtsep.training.augment import (
     Mixer,
     hold,
 )
-from rtsep.training.data import CACHE_SCALE, Clip, Corpus
+from rtsep.training.data import CACHE_SCALE, PACKAGED, Clip, Corpus
 from rtsep.training.evaluate import resynthesize
 
 BINS = 513
-MARK = "deb-"  # names of music out of packages begin so
 RATES = (STREAM_RATE, 48000.0)  # of the streams that the net is for, with the same weights
 Complex = NDArray[np.complex64]
 
@@ -121,8 +120,8 @@ class StereoMixer(Mixer):
         self.length += self.length % 2
         self.window = asymmetric_pair(WINDOW, window_hop or hop)[0].astype(np.float32)
         scores = [clip for clip in corpus.accompaniments if clip.group == "score"]  # `rtsep.training.scores`
-        games = [clip for clip in corpus.accompaniments if clip.group.startswith(MARK)]  # `rtsep.training.packages`
-        real = [c for c in corpus.accompaniments if c.group != "score" and not c.group.startswith(MARK)]
+        games = [clip for clip in corpus.accompaniments if clip.group.startswith(PACKAGED)]
+        real = [c for c in corpus.accompaniments if c.group != "score" and not c.group.startswith(PACKAGED)]
         rest = self.accompaniments[1:] if corpus.accompaniments else self.accompaniments
         self.accompaniments = [(w, g) for w, g in ((0.45, real), (0.25, scores), (0.6, games)) if g] + rest
         self._log_hz = np.log2(np.maximum(np.arange(self.length // 2 + 1) * STREAM_RATE / self.length, 20.0) / 1000.0)
