@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from rtsep.dsp.windows import asymmetric_pair
-from rtsep.training.data import CACHE_RATE, NARROW_HZ, Clip, Corpus
+from rtsep.training.data import CACHE_RATE, NARROW_HZ, PACKAGED, Clip, Corpus
 
 WINDOW = 2048
 HOP = 512
@@ -98,7 +98,9 @@ class Mixer:
         narrow = [p for p in corpus.pairs if p[0].narrow]
         speech = [v for v in corpus.voices if v.group == "tsp"]
         covers = [v for v in corpus.voices if v.group == "cover"]
-        banks = [v for v in corpus.voices if v.group not in {"tsp", "cover"}]
+        packaged = [v for v in corpus.voices if v.group.startswith(PACKAGED)]  # `rtsep.training.speakers`
+        known = {"tsp", "cover"} | {v.group for v in packaged}
+        banks = [v for v in corpus.voices if v.group not in known]
         # (weight, clips): a share for each kind of source, whatever its length
         shares = (0.3, 0.5, 0.2) if sung else (0.4, 0.6, 0.0)
         self.pairs = [(w, g) for w, g in zip(shares, (wide, narrow, sung), strict=True) if g]
@@ -109,6 +111,7 @@ class Mixer:
                 (0.2, [p[0] for p in wide]),
                 (0.4, banks),
                 (0.05, speech),
+                (0.3, packaged),
                 (0.2, [p[0] for p in sung]),
                 (0.35, covers),
             )

@@ -2,8 +2,8 @@
 
     python -m rtsep.training.inventory DATA [MORE ...] > docs/data.md
 
-A source is all files whose names begin alike (`eir_*`; `deb-*` is what `rtsep.training.packages` took). The band-width
-is measured: under it lies all but a millionth of the sound of a source (of at most four files of it, 40 s from all over
+A source is all files whose names begin alike (`eir_*`; `deb-*` is what `rtsep.training.packages` and
+`rtsep.training.speakers` took). The band-width is measured: under it lies all but a millionth of the sound of a source (of at most four files of it, 40 s from all over
 each).
 """
 
@@ -84,8 +84,10 @@ def group_of(name: str) -> str:
     return "deb" if group.startswith(PACKAGED) else group
 
 
-def singers(group: str, names: set[str]) -> str:
-    """How many people sing in the songs or recordings of a source."""
+def singers(group: str, names: set[str], voices: bool = False) -> str:
+    """How many people sing in the songs or recordings of a source; `voices`: a source of voices alone."""
+    if group == "deb":
+        return f"{len(names)} speakers" if voices else ""
     if group == "mir1k":
         return str(len({name.split("_")[1] for name in names}))
     if group == "score":
@@ -124,7 +126,7 @@ def table(roots: list[Path]) -> str:
             len(paths),
             f"{hours:.2f}",
             held,
-            singers(group, names),
+            singers(group, names, folder.startswith("vocals")),
         )
         terms = SOURCES.get(group, ("", "not stated"))[1]
         lines.append("| " + " | ".join(map(str, (*row, f"{band_hz(paths) / 1000:.1f}", terms))) + " |")

@@ -91,6 +91,19 @@ SUNG = ("*/nunc_dimittis.*", "*/drascula/audio/track31.*", "*Monkey-bubble.*", "
 """Tracks with voices, or with what looks like voices."""
 
 
+def needs_debian() -> None:
+    """Check that the programs that fetch and open packages are there.
+
+    Raises
+    ------
+    UsageError
+        If one is not.
+    """
+    for program in ("apt-get", "dpkg-deb"):
+        if shutil.which(program) is None:
+            raise UsageError(f"the program {program} is missing: this needs Debian 12 or a system like it")
+
+
 def unpacked(package: Path, folder: Path) -> None:
     """Write the files of a package to a folder."""
     done = subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], capture_output=True, text=True, check=False)
@@ -166,9 +179,7 @@ def main() -> None:
     parser.add_argument("--packages", type=Path, help="folder of packages (default: OUTPUT/packages)")
     parser.add_argument("--only", nargs="+", choices=sorted(PACKAGES), default=sorted(PACKAGES), metavar="NAME")
     arguments = parser.parse_args()
-    for program in ("apt-get", "dpkg-deb"):
-        if shutil.which(program) is None:
-            raise UsageError(f"the program {program} is missing: this needs Debian 12 or a system like it")
+    needs_debian()
     packages = (arguments.packages or arguments.output / "packages").absolute()
     packages.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as workers:

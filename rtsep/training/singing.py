@@ -21,7 +21,7 @@ import numpy as np
 from rtsep.errors import UsageError
 from rtsep.training.bank import Bank, read_bank
 from rtsep.training.covers import make_covers
-from rtsep.training.data import CACHE_RATE, Clip, load
+from rtsep.training.data import CACHE_RATE, PACKAGED, Clip, load
 from rtsep.training.performance import Sung, backing, phrases
 from rtsep.training.scores import FONT, LEAD, Note, arrange, read_song, render, write_midi
 from rtsep.training.singer import Singer, sing
@@ -33,19 +33,24 @@ PEAK = 0.8
 LEAST_SUNG = 0.3  # share of the time
 
 
+def speaks(group: str) -> bool:
+    """Whether the recordings of a source are speech, each file somebody else's."""
+    return group == "tsp" or group.startswith(PACKAGED)
+
+
 def people(voices: list[Clip]) -> dict[str, list[Clip]]:
     """Recordings of each person: a voice bank is one, a speaker another."""
     found: dict[str, list[Clip]] = {}
     for clip in voices:
         if clip.group != "cover":
-            found.setdefault(clip.name if clip.group == "tsp" else clip.group, []).append(clip)
+            found.setdefault(clip.name if speaks(clip.group) else clip.group, []).append(clip)
     return found
 
 
 def draw_banks(rng: np.random.Generator, persons: dict[str, list[Clip]], cache: Path) -> tuple[str, list[Bank]]:
     """Name and up to three recordings of a person; speakers half as often."""
     names = sorted(persons)
-    weights = np.array([0.5 if name.startswith("tsp") else 1.0 for name in names])
+    weights = np.array([0.5 if speaks(persons[name][0].group) else 1.0 for name in names])
     name = names[rng.choice(len(names), p=weights / weights.sum())]
     clips = persons[name]
     chosen = rng.permutation(len(clips))[:3]

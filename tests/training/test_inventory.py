@@ -30,6 +30,8 @@ def test_packages_are_one_source():
 def test_singers():
     assert singers("score", {"score_1_kumi", "score_2_tsp_speech_FA", "score_3_kumi"}) == "2, with formants moved"
     assert singers("score", {"score_1", "score_2"}) == ""
+    assert singers("deb", {"deb-toy_anna", "deb-toy_bert"}, voices=True) == "2 speakers"
+    assert singers("deb", {"deb-toy_theme_0", "deb-toy_theme_1"}) == ""
     assert singers("mir1k", {"mir1k_amy_1", "mir1k_amy_2", "mir1k_leon_1"}) == "2"
 
 
