@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 FAMILY = "family"
 PROFILES = {
-    "live": LiveConfig(blocks=5),
-    "monitor": LiveConfig(hop=128),
-    "karaoke": LiveConfig(hop=512, lookahead=6, blocks=6),
+    "live": LiveConfig(blocks=6),
+    "monitor": LiveConfig(hop=128, blocks=4),
+    "karaoke": LiveConfig(hop=512, lookahead=6, blocks=8),
 }
 """The net of each profile; karaoke: 93 ms in all at 44.1 kHz. The longer the hop, the more blocks it has time for."""
 DETECTOR = "detector"

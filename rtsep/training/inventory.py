@@ -3,8 +3,8 @@
     python -m rtsep.training.inventory DATA [MORE ...] > docs/data.md
 
 A source is all files whose names begin alike (`eir_*`; `deb-*` is what `rtsep.training.packages` and
-`rtsep.training.speakers` took). The band-width is measured: under it lies all but a millionth of the sound of a source (of at most four files of it, 40 s from all over
-each).
+`rtsep.training.speakers` took). The band-width is measured: under it lies all but a millionth of the sound of a source
+(of at most four files of it, 40 s from all over each).
 """
 
 from __future__ import annotations

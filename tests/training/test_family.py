@@ -346,7 +346,7 @@ def test_a_member_of_the_family_is_what_its_turns_have_trained(name: str):
 
 def test_members_with_fewer_blocks_have_larger_batches():
     found = {name: sequences(LiveTraining(), sizes_of(FAMILY), of) for name, of in MEMBERS.items()}
-    assert found == {"karaoke": 4, "live": 4, "monitor": 6, "live-small": 8, "monitor-small": 8, DETECTOR: 8}
+    assert found == {"karaoke": 4, "live": 4, "monitor": 6, "live-small": 12, "monitor-small": 12, DETECTOR: 12}
     assert sequences(LiveTraining(sources=1), sizes_of(FAMILY), MEMBERS["karaoke"]) == 1
 
 
