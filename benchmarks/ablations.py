@@ -25,13 +25,13 @@ from benchmarks._page import Page, Table, program, variants_parser
 from benchmarks.separators import SETS, kept_scores, some_of
 from rtsep.errors import UsageError
 from rtsep.training.checkpoints import read_checkpoint
-from rtsep.training.data import Clip, Corpus, load
+from rtsep.training.data.songs import Song, songs
+from rtsep.training.data.sources import Clip, Corpus, load
+from rtsep.training.data.stereo import Floats, StereoMixer
 from rtsep.training.family import mixer_of
 from rtsep.training.live import LiveRun, LiveTraining, score
 from rtsep.training.nets.live import LiveConfig
 from rtsep.training.schedule import noted
-from rtsep.training.songs import Song, songs
-from rtsep.training.stereo import Floats, StereoMixer
 
 NET = LiveConfig(width=24, across=12, slow=32, blocks=2)
 TRAINING = LiveTraining(lr=3e-3, ema=0.98, frames=256, rolls=2, chunk=4)

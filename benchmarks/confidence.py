@@ -31,8 +31,8 @@ from rtsep.evaluation.plots import pyplot
 from rtsep.separators.base import Mask, Separator, Spectrum
 from rtsep.separators.registry import create
 from rtsep.spec import StreamSpec
-from rtsep.training.data import CACHE_RATE
-from rtsep.training.songs import Song, songs
+from rtsep.training.data.songs import Song, songs
+from rtsep.training.data.sources import CACHE_RATE
 
 Sound = NDArray[np.float32]
 Row = dict[str, Any]

@@ -28,12 +28,12 @@ from benchmarks.separators import SETS, kept_scores, some_of
 from rtsep.errors import UsageError
 from rtsep.evaluation.plots import pyplot
 from rtsep.training.checkpoints import read_checkpoint
+from rtsep.training.data.songs import Song, songs
 from rtsep.training.evaluate import score
 from rtsep.training.folded import unfold
 from rtsep.training.koretzky import TrainConfig
 from rtsep.training.koretzky_export import restore
 from rtsep.training.nets.koretzky import Koretzky
-from rtsep.training.songs import Song, songs
 from rtsep.training.train import TARGETS, train
 
 Mask = NDArray[np.float32]

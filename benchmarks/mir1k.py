@@ -28,9 +28,9 @@ from rtsep.evaluation.metrics import add_mir1k as as_gains
 from rtsep.evaluation.oracles import Oracle
 from rtsep.evaluation.sound import Song
 from rtsep.separators.registry import create
-from rtsep.training.data import CACHE_RATE
+from rtsep.training.data.mir1k import SINGERS, STREAM_RATE, pairs, resampled, singer_of
+from rtsep.training.data.sources import CACHE_RATE
 from rtsep.training.evaluate import separate
-from rtsep.training.mir1k import SINGERS, STREAM_RATE, pairs, resampled, singer_of
 from rtsep.training.nets.narrow import BINS
 
 Sound = NDArray[np.float32]

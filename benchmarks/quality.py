@@ -3,7 +3,7 @@
     python -m benchmarks.quality --data DIR [--cache DIR] [--separators live koretzky midside] [--split validation]
         [--ceiling] [--keep quality.json] [--output DIR]
 
-The songs are those of `rtsep.training.songs`: none of them is trained on, and nothing is chosen by the validation
+The songs are those of `rtsep.training.data.songs`: none of them is trained on, and nothing is chosen by the validation
 songs. Beside the scores stand what each separator costs per hop and how late it plays, the mixture itself (the
 floor), and the ideal ratio mask of powers (IRM) in the filterbank of each hop (the ceiling). Prints a Markdown page,
 and writes it, a JSON file and a plot to `build/bench/`. `--keep` takes what an earlier JSON file says of those that
@@ -30,10 +30,10 @@ from rtsep.evaluation.scores import frame_accuracy, sdr, sdr_gain
 from rtsep.separators.base import Separator
 from rtsep.separators.registry import create
 from rtsep.spec import PROFILES, StreamSpec
-from rtsep.training.augment import HOP
-from rtsep.training.data import CACHE_RATE
+from rtsep.training.data.augment import HOP
+from rtsep.training.data.songs import Song, songs
+from rtsep.training.data.sources import CACHE_RATE
 from rtsep.training.evaluate import vad_truth
-from rtsep.training.songs import Song, songs
 
 Sound = NDArray[np.float32]
 

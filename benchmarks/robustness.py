@@ -5,7 +5,7 @@
 
 Through the chain that plays live: the same songs at 44.1 and 48 kHz, mono and stereo, from -40 to 0 dB of full
 scale; the accompaniment alone and the voice alone; a stream of half an hour against the same started anew; the cost
-of a hop of silence and of denormals. Scores may be found for several separators at a time, costs are not.
+of a hop of silence and of denormals. Several scores may be found at a time, costs are not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
+from itertools import product, repeat
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from rtsep.evaluation.scores import sdr, sdr_gain
 from rtsep.separators.base import Separator
 from rtsep.separators.registry import create
 from rtsep.spec import StreamSpec
-from rtsep.training.data import CACHE_RATE
-from rtsep.training.songs import Song, songs
+from rtsep.training.data.songs import Song, songs
+from rtsep.training.data.sources import CACHE_RATE
 
 LEVELS_DB = (-40, -20, 0)  # of the mixture's peak
 LOW_RATE = 44100
@@ -158,12 +158,12 @@ def _songs(arguments: argparse.Namespace) -> list[Song]:
     return found[:: max(1, len(found) // 4)] if arguments.quick else found
 
 
-def _scores(
-    name: str, arguments: argparse.Namespace, minutes: float
-) -> tuple[list[dict[str, Any]], dict[str, float], list[dict[str, Any]]]:
-    """All scores of one separator, in a process of their own."""
+def _score(name: str, question: str, arguments: argparse.Namespace, minutes: float) -> Any:
+    """What one separator says to one of the questions, in a process of its own."""
     separator, found = create(name, device="cpu"), _songs(arguments)
-    return invariance(separator, found), alone(separator, found), restarted(separator, found, minutes)
+    if question == "restarted":
+        return restarted(separator, found, minutes)
+    return invariance(separator, found) if question == "invariance" else alone(separator, found)
 
 
 def measure(arguments: argparse.Namespace) -> Page:
@@ -178,12 +178,15 @@ def measure(arguments: argparse.Namespace) -> Page:
     found = _songs(arguments)
     passes, anew, times = [], [], []
     with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
-        scores = list(pool.map(_scores, arguments.separators, repeat(arguments), repeat(minutes)))
-    for name, (changes, through, begun) in zip(arguments.separators, scores, strict=True):
+        asked = list(product(arguments.separators, ("invariance", "restarted", "alone")))
+        scores = dict(
+            zip(asked, pool.map(_score, *zip(*asked, strict=True), repeat(arguments), repeat(minutes)), strict=True)
+        )
+    for name in arguments.separators:
         columns = {"condition": "condition", "gain": "gain, dB", "change": "against the first, dB"}
-        page.tables.append(Table(name, columns, changes))
-        passes.append({"separator": name, **through})
-        anew += [{"separator": name, **row} for row in begun]
+        page.tables.append(Table(name, columns, scores[name, "invariance"]))
+        passes.append({"separator": name, **scores[name, "alone"]})
+        anew += [{"separator": name, **row} for row in scores[name, "restarted"]]
         times += [{"separator": name, **row} for row in costs(create(name, device="cpu"), found[0])]
     columns = {"separator": "separator", "music": "accompaniment alone, dB", "music_least": "least"}
     columns |= {"voice": "voice alone, dB", "voice_least": "least"}
@@ -204,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--data", type=Path, required=True, help="folder of the data pack")
     options.add_argument("--cache", type=Path, default=Path("runs/cache"), help="folder of the decoded sound")
     options.add_argument("--separators", nargs="+", default=["live", "monitor", "karaoke"])
-    options.add_argument("--jobs", type=int, default=1, help="separators that are scored at a time")
+    options.add_argument("--jobs", type=int, default=1, help="scores that are found at a time")
     options.add_argument("--split", default="validation", choices=["validation", "dev"])
     return program(measure, options, arguments)
 

@@ -2,10 +2,10 @@
 
     python -m benchmarks.separators --data DIR [--cache DIR] [--work DIR] [--separators NAME ...] [--seconds S]
 
-The songs are the fixed validation songs of `rtsep.training.songs`, some seconds of each; every separator plays them
-through the chain that plays live, with its own settings, and once more with a binary mask where it has one. Beside them
-stand the mixture (the floor) and the ideal masks in the filterbank of each hop (the ceilings). What is scored is kept
-in `--work`, so that a run that was stopped goes on; scores of other code are made anew. Costs are measured in one
+The songs are the fixed validation songs of `rtsep.training.data.songs`, some seconds of each; every separator plays
+them through the chain that plays live, with its own settings, and once more with a binary mask where it has one. Beside
+them stand the mixture (the floor) and the ideal masks in the filterbank of each hop (the ceilings). What is scored is
+kept in `--work`, so that a run that was stopped goes on; scores of other code are made anew. Costs are measured in one
 process, the separators in turn; memory is that of the whole program, started once for each.
 """
 
@@ -36,8 +36,8 @@ from rtsep.evaluation.oracles import KINDS, Oracle
 from rtsep.evaluation.scores import sdr, sdr_gain
 from rtsep.separators.base import Separator
 from rtsep.separators.registry import create, names
-from rtsep.training.data import CACHE_RATE
-from rtsep.training.songs import Song, songs
+from rtsep.training.data.songs import Song, songs
+from rtsep.training.data.sources import CACHE_RATE
 
 Sound = NDArray[np.float32]
 #: A song to its vocals.

@@ -2,8 +2,8 @@
 
     python -m benchmarks.stems --data DIR [--cache DIR] [--separators koretzky] [--split validation]
 
-The songs are `DIR/stems/SONG/{drums,bass,other}.opus` (`python -m rtsep.training.scores ... --stems`) with a voice of
-the pack on top, 3 dB under the accompaniment: those of the split "validation" are neither trained on nor chosen by.
+The songs are `DIR/stems/SONG/{drums,bass,other}.opus` (`python -m rtsep.training.data.scores ... --stems`) with a voice
+of the pack on top, 3 dB under the accompaniment: those of the split "validation" are neither trained on nor chosen by.
 Beside the separators stand silence, which deep parts gain much by, and a rule without a net: the bass is all below
 150 Hz, drums all above 5 kHz.
 """
@@ -25,9 +25,9 @@ from rtsep.evaluation.scores import sdr, sdr_gain
 from rtsep.separators.base import OTHER, STEMS, Mask, Separator, Spectrum
 from rtsep.separators.registry import create
 from rtsep.spec import StreamSpec
-from rtsep.training.data import CACHE_RATE, load
+from rtsep.training.data.sources import CACHE_RATE, load
+from rtsep.training.data.stems_mixer import stem_songs
 from rtsep.training.stems import Mixture, mixtures
-from rtsep.training.stems_mixer import stem_songs
 
 PARTS = ("vocals", *STEMS, OTHER)
 

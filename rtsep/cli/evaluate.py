@@ -22,7 +22,7 @@ def words(texts: Sequence[str] | None) -> list[str]:
 
 def split_of(name: str) -> str:
     """Which split a file of the data pack belongs to, as training keeps it."""
-    from rtsep.training.data import is_dev, is_validation
+    from rtsep.training.data.sources import is_dev, is_validation
 
     path = f"pack/{name}"
     return "test" if is_validation(path) else "dev" if is_dev(path) else "train"

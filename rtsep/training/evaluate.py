@@ -11,8 +11,8 @@ from scipy import fft
 
 from rtsep.dsp.windows import asymmetric_pair
 from rtsep.evaluation.scores import frame_accuracy, sdr, sdr_gain
-from rtsep.training.augment import BINS, HOP, VAD_RANGE_DB, WINDOW, hold
-from rtsep.training.songs import Song
+from rtsep.training.data.augment import BINS, HOP, VAD_RANGE_DB, WINDOW, hold
+from rtsep.training.data.songs import Song
 
 Infer = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Magnitudes (T, 513) of a whole stream to mask (T, 513) and voice probability (T,)."""

@@ -12,11 +12,13 @@ import torch
 
 from rtsep.errors import ModelError, UsageError
 from rtsep.separators.manifest import State
-from rtsep.training import family, live_check, live_graph, proof, weights
-from rtsep.training.augment import WINDOW
+from rtsep.training import family, weights
 from rtsep.training.checkpoints import read_checkpoint
+from rtsep.training.data.augment import WINDOW
 from rtsep.training.family import FAMILY, MEMBERS
-from rtsep.training.graph import OPSET, states
+from rtsep.training.graphs import live as live_graph
+from rtsep.training.graphs import live_proof, proof
+from rtsep.training.graphs.graph import OPSET, states
 from rtsep.training.koretzky_export import koretzky, of_folder, with_detector
 from rtsep.training.made import Made
 from rtsep.training.nets import live
@@ -88,7 +90,7 @@ def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> 
     stored, notes = model.eval(), []
     if storage == "float16":
         stored = proof.rounded(model)
-        moved = live_check.moved(model, stored)
+        moved = live_proof.moved(model, stored)
         notes.append(f"float16: masks move by {moved.max():.1e} at most, {moved.mean():.1e} in the mean")
     proto, carried = live_graph.streaming_graph(stored, half=storage == "float16")
     data, config = proto.SerializeToString(), model.config
@@ -96,7 +98,7 @@ def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> 
     return Made(
         data,
         states(carried, config.past),  # after so many nothing is left of the zeros before the first
-        lambda: live_check.deviation(stored, data, carried),
+        lambda: live_proof.deviation(stored, data, carried),
         f"bands of the stereo field, along the spectrum and along time in turns{ahead}, masks for middle and side",
         config.hop,
         "stereo_field",
@@ -104,7 +106,7 @@ def _live(values: dict[str, Any], storage: str, temper: tuple[float, float]) -> 
         "field",
         ('vad = "vad"\n' if model.detects else "") + f'mask_kind = "mid_side"\nturns = {config.apart}\n',
         config.lookahead,
-        lambda folder: live_check.chain_deviation_db(stored, folder),
+        lambda folder: live_proof.chain_deviation_db(stored, folder),
         notes,
         {"binary": 0.0, "threshold": 0.5} | ({"vad_gate": 0.0} if model.detects else {}),
     )

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rtsep.training.data import Corpus
+from rtsep.training.data.sources import Corpus
+from rtsep.training.data.stereo import StereoBatch, StereoMixer
 from rtsep.training.nets.live import GRID, LiveConfig
-from rtsep.training.stereo import StereoBatch, StereoMixer
 
 if TYPE_CHECKING:
     from rtsep.training.live import LiveTraining

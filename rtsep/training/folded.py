@@ -14,11 +14,11 @@ from torch import Tensor
 
 from rtsep.errors import UsageError
 from rtsep.training.checkpoints import read_checkpoint
-from rtsep.training.detector_graph import PREFIX, blocks_of
-from rtsep.training.graph import SHARE
+from rtsep.training.graphs.detector import PREFIX, blocks_of
+from rtsep.training.graphs.koretzky import SHARE
+from rtsep.training.graphs.stems import fill
 from rtsep.training.nets.koretzky import FrameNet, Koretzky, NetConfig
 from rtsep.training.nets.live import Live
-from rtsep.training.stems_graph import fill
 
 Constants = dict[str, NDArray[np.float32]]
 

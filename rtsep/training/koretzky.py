@@ -17,9 +17,10 @@ import torch
 
 from rtsep.errors import UsageError
 from rtsep.training import losses
-from rtsep.training.augment import Mixer
 from rtsep.training.checkpoints import Learner, read_checkpoint
-from rtsep.training.data import CACHE_RATE, load
+from rtsep.training.data.augment import Mixer
+from rtsep.training.data.songs import mashup_songs, pair_songs, songs
+from rtsep.training.data.sources import CACHE_RATE, load
 from rtsep.training.evaluate import BINS, resynthesize, score, spectra, summarize, widen
 from rtsep.training.folded import first_net
 from rtsep.training.journal import Journal
@@ -28,7 +29,6 @@ from rtsep.training.nets.spectrum import CONTEXT
 from rtsep.training.optimizers import make_optimizer
 from rtsep.training.precision import mixed
 from rtsep.training.schedule import follow, noted, rate
-from rtsep.training.songs import mashup_songs, pair_songs, songs
 from rtsep.training.tasks import with_settings
 
 OPTIMIZERS = ("adamw", "sgd")

@@ -10,17 +10,19 @@ import torch
 
 from rtsep.errors import UsageError
 from rtsep.separators import manifest
-from rtsep.training import family, proof, weights
-from rtsep.training.augment import HOP
+from rtsep.training import family, weights
+from rtsep.training.data.augment import HOP
 from rtsep.training.family import DETECTOR
 from rtsep.training.folded import unfold
-from rtsep.training.graph import Carried, states, streaming_graph
+from rtsep.training.graphs import proof
+from rtsep.training.graphs.graph import Carried, states
+from rtsep.training.graphs.koretzky import streaming_graph
+from rtsep.training.graphs.proof import Stepper
+from rtsep.training.graphs.stems import WANTED, rounded
 from rtsep.training.made import Made
 from rtsep.training.nets.koretzky import Koretzky, NetConfig
 from rtsep.training.nets.live import GRID, LiveConfig
 from rtsep.training.nets.spectrum import BINS, CONTEXT
-from rtsep.training.proof import Stepper
-from rtsep.training.stems_graph import WANTED, rounded
 
 #: Probability of voice from which koretzky's gate opens. The detector says "voice" from 0.5 on; a voice that is cut off
 #: is worse than music that is let through, so the gate waits until it is sure (chosen on dev songs).

@@ -21,7 +21,9 @@ from rtsep.errors import UsageError
 from rtsep.evaluation.scores import sdr, sdr_gain
 from rtsep.training import losses
 from rtsep.training.checkpoints import Learner, read_checkpoint
-from rtsep.training.data import Corpus, load
+from rtsep.training.data.songs import Song, songs
+from rtsep.training.data.sources import Corpus, load
+from rtsep.training.data.stereo import Floats, StereoMixer, fields
 from rtsep.training.evaluate import WINDOW, resynthesize, spectra
 from rtsep.training.family import DETECTOR, FAMILY, MEMBERS, PROFILES, Turns, members, mixer_of
 from rtsep.training.journal import Journal
@@ -31,8 +33,6 @@ from rtsep.training.nets.spectrum import BINS
 from rtsep.training.optimizers import make_optimizer
 from rtsep.training.precision import mixed
 from rtsep.training.schedule import follow, noted, rate
-from rtsep.training.songs import Song, songs
-from rtsep.training.stereo import Floats, StereoMixer, fields
 from rtsep.training.tasks import with_settings
 from rtsep.training.team import Team, of
 from rtsep.training.weights import first_weights, grown
@@ -227,7 +227,7 @@ def train_live(
     UsageError
         No data; a run that exists already without `resume`; weights of another net.
     """
-    from rtsep.training.preview import write_preview
+    from rtsep.training.data.preview import write_preview
 
     job = Job(
         profile,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rtsep.training.augment import WINDOW
+from rtsep.training.data.augment import WINDOW
 
 FLOOR = 3e-3  # of a relative error: -25 dB
 

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from rtsep.errors import UsageError
 from rtsep.evaluation.scores import sdr_gain
 from rtsep.training.checkpoints import read_checkpoint
-from rtsep.training.data import CACHE_RATE, Clip, load
+from rtsep.training.data.sources import CACHE_RATE, Clip, load
+from rtsep.training.data.stems_mixer import StemMixer, StemSong, drum_loops, stem_songs
 from rtsep.training.evaluate import BINS, resynthesize, spectra, widen
 from rtsep.training.folded import first_net
 from rtsep.training.losses import FLOOR
@@ -29,7 +30,6 @@ from rtsep.training.nets.koretzky import Koretzky, NetConfig
 from rtsep.training.nets.spectrum import CONTEXT
 from rtsep.training.nets.stems import NAMES, StemHead
 from rtsep.training.precision import mixed
-from rtsep.training.stems_mixer import StemMixer, StemSong, drum_loops, stem_songs
 from rtsep.training.trainer import Run, Settings, Task, train_task
 
 #: Voice against accompaniment in the songs that are scored, dB.

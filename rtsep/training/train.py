@@ -61,7 +61,7 @@ def train(
         Which net: "koretzky", or "live", "monitor", "karaoke" or "detector" of the live family or all of it, "family",
         or one of `rtsep.training.tasks.TASKS`.
     data : Path
-        Folder of the sound (see `rtsep.training.data`).
+        Folder of the sound (see `rtsep.training.data.sources`).
     runs : Path
         Folder of this run: last.pt, log.jsonl, and unless `cache` says otherwise the decoded sound beside it.
     minutes : float, optional

@@ -59,7 +59,7 @@ class Task:
     settings : Settings
         Of the task's own kind, `Task.settings_kind`.
     data, cache : Path
-        Folder of the sound, and of what is decoded of it (`rtsep.training.data.load`).
+        Folder of the sound, and of what is decoded of it (`rtsep.training.data.sources.load`).
     """
 
     name: ClassVar[str]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rtsep.separators.registry import create
-from rtsep.training.songs import Song
+from rtsep.training.data.songs import Song
 from tests.e2e.sound import song
 
 pytest.importorskip("samplerate")

@@ -10,9 +10,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[train]'")
 pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
-from rtsep.training import proof  # noqa: E402
 from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
+from rtsep.training.graphs import proof  # noqa: E402
 from rtsep.training.nets.acapella import BINS, FIELD, Acapella, AcapellaV2, Encoder, Past  # noqa: E402
 from rtsep.training.tasks import configured, find  # noqa: E402
 from rtsep.training.tasks.acapella import streaming_graph, streaming_graph_v2  # noqa: E402

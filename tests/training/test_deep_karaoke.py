@@ -12,10 +12,10 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[tra
 pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
 from rtsep.errors import UsageError  # noqa: E402
-from rtsep.training import proof  # noqa: E402
 from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
-from rtsep.training.data import load  # noqa: E402
+from rtsep.training.data.sources import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
+from rtsep.training.graphs import proof  # noqa: E402
 from rtsep.training.nets.deep_karaoke import (  # noqa: E402
     BANDS,
     BINS,

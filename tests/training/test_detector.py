@@ -15,7 +15,7 @@ from rtsep.errors import UsageError  # noqa: E402
 from rtsep.separators.onnx import OnnxSeparator  # noqa: E402
 from rtsep.spec import StreamSpec  # noqa: E402
 from rtsep.training.checkpoints import read_checkpoint, write_checkpoint  # noqa: E402
-from rtsep.training.data import load  # noqa: E402
+from rtsep.training.data.sources import load  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
 from rtsep.training.family import mixer_of  # noqa: E402
 from rtsep.training.folded import first_net  # noqa: E402

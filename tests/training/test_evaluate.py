@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rtsep.training.data.songs import Song
 from rtsep.training.evaluate import BINS, resynthesize, score, spectra
-from rtsep.training.songs import Song
 
 
 def test_transform_is_exact():

@@ -18,15 +18,15 @@ pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 from rtsep.errors import ModelError, UsageError  # noqa: E402
 from rtsep.training import export as exporting  # noqa: E402
 from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
-from rtsep.training.data import load  # noqa: E402
+from rtsep.training.data.preview import write_preview  # noqa: E402
+from rtsep.training.data.sources import load  # noqa: E402
+from rtsep.training.data.stereo import StereoMixer, stft  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
 from rtsep.training.family import DETECTOR, FAMILY, MEMBERS, TURNS, Turns, member, sequences  # noqa: E402
+from rtsep.training.graphs.proof import rounded  # noqa: E402
 from rtsep.training.live import LiveRun, LiveTraining, separate, settings_of, sizes_of, train_live  # noqa: E402
 from rtsep.training.nets.live import FEATURES, Live, LiveConfig  # noqa: E402
 from rtsep.training.nets.spectrum import BINS  # noqa: E402
-from rtsep.training.preview import write_preview  # noqa: E402
-from rtsep.training.proof import rounded  # noqa: E402
-from rtsep.training.stereo import StereoMixer, stft  # noqa: E402
 from rtsep.training.train import train  # noqa: E402
 from rtsep.training.weights import first_weights, grown, part  # noqa: E402
 

@@ -13,10 +13,10 @@ onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]
 from rtsep.errors import UsageError  # noqa: E402
 from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.folded import first_net, unfold  # noqa: E402
-from rtsep.training.graph import streaming_graph  # noqa: E402
+from rtsep.training.graphs.koretzky import streaming_graph  # noqa: E402
+from rtsep.training.graphs.proof import rounded  # noqa: E402
 from rtsep.training.koretzky import TrainConfig  # noqa: E402
 from rtsep.training.koretzky_export import deviation  # noqa: E402
-from rtsep.training.proof import rounded  # noqa: E402
 from rtsep.training.train import train  # noqa: E402
 from tests.training.test_koretzky import MAGNITUDE, REMEMBERING, SMALL, _model  # noqa: E402
 

@@ -11,11 +11,11 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[tra
 pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
 from rtsep.separators.features import stereo_field  # noqa: E402
-from rtsep.training.graph import streaming_graph  # noqa: E402
+from rtsep.training.graphs.koretzky import streaming_graph  # noqa: E402
+from rtsep.training.graphs.proof import Stepper, rounded  # noqa: E402
 from rtsep.training.koretzky_export import deviation  # noqa: E402
 from rtsep.training.nets.koretzky import Koretzky, Level, NetConfig, doubt, field_of  # noqa: E402
 from rtsep.training.nets.spectrum import BINS, CONTEXT, SILENCE  # noqa: E402
-from rtsep.training.proof import Stepper, rounded  # noqa: E402
 
 SMALL = NetConfig(channels=(3, 4, 5, 6), dense=20, vad_channels=(2, 3, 2, 3), vad_dense=8)
 REMEMBERING = replace(SMALL, vad_blocks=1)

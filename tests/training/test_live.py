@@ -14,20 +14,20 @@ pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
 from rtsep.dsp.windows import asymmetric_pair  # noqa: E402
 from rtsep.errors import UsageError  # noqa: E402
-from rtsep.training import scan  # noqa: E402
-from rtsep.training.augment import WINDOW  # noqa: E402
 from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
-from rtsep.training.data import load  # noqa: E402
+from rtsep.training.data.augment import WINDOW  # noqa: E402
+from rtsep.training.data.sources import load  # noqa: E402
+from rtsep.training.data.stereo import StereoMixer  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
 from rtsep.training.family import mixer_of  # noqa: E402
+from rtsep.training.graphs.live import carried, streaming_graph  # noqa: E402
+from rtsep.training.graphs.live_proof import deviation  # noqa: E402
 from rtsep.training.live import LiveRun, LiveTraining, separate, train_live  # noqa: E402
-from rtsep.training.live_check import deviation  # noqa: E402
-from rtsep.training.live_graph import carried, streaming_graph  # noqa: E402
 from rtsep.training.losses import field_mask, heard, heard_mask  # noqa: E402
+from rtsep.training.nets import scan  # noqa: E402
 from rtsep.training.nets.bands import COUNT, BandSizes, Block  # noqa: E402
 from rtsep.training.nets.live import FEATURES, Live, LiveConfig, running_mean  # noqa: E402
 from rtsep.training.nets.spectrum import BINS  # noqa: E402
-from rtsep.training.stereo import StereoMixer  # noqa: E402
 from rtsep.training.team import Team  # noqa: E402
 from rtsep.training.train import train  # noqa: E402
 from rtsep.training.weights import first_weights, grown  # noqa: E402

@@ -13,17 +13,17 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'rtsep[tra
 pytest.importorskip("onnx", reason="needs onnx: pip install 'rtsep[train]'")
 
 from rtsep.errors import UsageError  # noqa: E402
-from rtsep.training import mir1k  # noqa: E402
-from rtsep.training.augment import tilt  # noqa: E402
 from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
+from rtsep.training.data import mir1k  # noqa: E402
+from rtsep.training.data.augment import tilt  # noqa: E402
+from rtsep.training.data.mir1k import Mir1kMixer, dev_songs, pairs, singer_of  # noqa: E402
 from rtsep.training.evaluate import separate, spectra  # noqa: E402
 from rtsep.training.export import TOLERANCES, export  # noqa: E402
-from rtsep.training.mir1k import Mir1kMixer, dev_songs, pairs, singer_of  # noqa: E402
-from rtsep.training.narrow_graph import packed, stored, streaming_graph  # noqa: E402
+from rtsep.training.graphs.narrow import packed, stored, streaming_graph  # noqa: E402
+from rtsep.training.graphs.proof import magnitude_deviation, noise  # noqa: E402
 from rtsep.training.nets.drnn import Drnn, RecurrentLayer  # noqa: E402
 from rtsep.training.nets.narrow import BINS, discriminative, masking, sources  # noqa: E402
 from rtsep.training.nets.vpnn import COLOUR_BIAS, Cvpnn, Dnn, VectorLayer, Wvpnn, colours  # noqa: E402
-from rtsep.training.proof import magnitude_deviation, noise  # noqa: E402
 from rtsep.training.tasks import TASKS, configured, find  # noqa: E402
 from rtsep.training.train import train  # noqa: E402
 

@@ -16,9 +16,9 @@ from rtsep.separators.registry import create  # noqa: E402
 from rtsep.spec import StreamSpec  # noqa: E402
 from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
 from rtsep.training.export import TOLERANCES, export  # noqa: E402
+from rtsep.training.graphs.nmf import streaming_graph  # noqa: E402
+from rtsep.training.graphs.proof import magnitude_deviation, noise  # noqa: E402
 from rtsep.training.nets.nmf import BAND_OF_BIN, BANDS, BINS, Nmf, bands, emphasis  # noqa: E402
-from rtsep.training.nmf_graph import streaming_graph  # noqa: E402
-from rtsep.training.proof import magnitude_deviation, noise  # noqa: E402
 from rtsep.training.train import train  # noqa: E402
 
 SMALL = ("bases=5", "patches=20", "learn_updates=4")

@@ -18,17 +18,17 @@ from rtsep.engine.offline import split, split_stems  # noqa: E402
 from rtsep.errors import UsageError  # noqa: E402
 from rtsep.separators.onnx import OnnxSeparator  # noqa: E402
 from rtsep.training.checkpoints import read_checkpoint  # noqa: E402
-from rtsep.training.data import is_dev, is_validation, load  # noqa: E402
+from rtsep.training.data.sources import is_dev, is_validation, load  # noqa: E402
+from rtsep.training.data.stems_mixer import StemMixer, drum_loops, stem_songs  # noqa: E402
 from rtsep.training.export import export  # noqa: E402
 from rtsep.training.folded import first_net, unfold  # noqa: E402
-from rtsep.training.graph import streaming_graph  # noqa: E402
+from rtsep.training.graphs.koretzky import streaming_graph  # noqa: E402
+from rtsep.training.graphs.proof import Stepper  # noqa: E402
+from rtsep.training.graphs.stems import WANTED, rounded  # noqa: E402
 from rtsep.training.koretzky_export import deviation  # noqa: E402
 from rtsep.training.nets.koretzky import Koretzky  # noqa: E402
 from rtsep.training.nets.spectrum import BINS  # noqa: E402
-from rtsep.training.proof import Stepper  # noqa: E402
 from rtsep.training.stems import mean_gains, mixtures, stems_loss  # noqa: E402
-from rtsep.training.stems_graph import WANTED, rounded  # noqa: E402
-from rtsep.training.stems_mixer import StemMixer, drum_loops, stem_songs  # noqa: E402
 from rtsep.training.train import train  # noqa: E402
 from tests.training.conftest import RATE, write_corpus  # noqa: E402
 from tests.training.test_koretzky import REMEMBERING, SMALL, _model  # noqa: E402

@@ -6,7 +6,7 @@ for each number of each band, from milliseconds to seconds). At the end each ban
 and all of them together tell whether anybody sings; where nobody does, that closes the masks.
 
 Methods: Luo and Yu, Music source separation with band-split RNN, 2023; Le and others, DPCRN: dual-path convolution
-recurrent network for single channel speech enhancement, 2021; the memory over time is that of `rtsep.training.scan`.
+recurrent network for single channel speech enhancement, 2021; the memory over time: `rtsep.training.nets.scan`.
 
 Shapes: T frames, B sequences, K bands, W numbers a band.
 """
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rtsep.training import scan, tiles
+from rtsep.training.nets import scan, tiles
 from rtsep.training.nets.spectrum import BINS
 
 BANDS = ((20, 2), (14, 4), (8, 8), (6, 16), (5, 52))

@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from rtsep.errors import UsageError
-from rtsep.training import live, losses, proof, streaming
-from rtsep.training.augment import CONTEXT, HOP, Mixer
-from rtsep.training.data import load
+from rtsep.training import live, losses
+from rtsep.training.data.augment import CONTEXT, HOP, Mixer
+from rtsep.training.data.songs import songs
+from rtsep.training.data.sources import load
+from rtsep.training.data.stereo import StereoMixer
 from rtsep.training.evaluate import score, separate, summarize
+from rtsep.training.graphs import proof, streaming
 from rtsep.training.made import Made
 from rtsep.training.nets.acapella import BINS, FIELD, QUIET, Acapella, AcapellaV2, Encoder, Past
 from rtsep.training.nets.spectrum import FEATURE_MEAN, FEATURE_SCALE
 from rtsep.training.precision import mixed
-from rtsep.training.songs import songs
-from rtsep.training.stereo import StereoMixer
 from rtsep.training.trainer import Settings, Task
 
 

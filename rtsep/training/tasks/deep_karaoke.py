@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rtsep.errors import UsageError
-from rtsep.training import proof, streaming
-from rtsep.training.augment import CONTEXT, HOP, Mixer
-from rtsep.training.data import load
+from rtsep.training.data.augment import CONTEXT, HOP, Mixer
+from rtsep.training.data.songs import songs
+from rtsep.training.data.sources import load
 from rtsep.training.evaluate import score, separate, summarize
+from rtsep.training.graphs import proof, streaming
 from rtsep.training.made import Made
 from rtsep.training.nets.deep_karaoke import BANDS, BINS, FRAMES, MEAN, SPREAD, UNIT, DeepKaraoke
 from rtsep.training.precision import mixed
-from rtsep.training.songs import songs
 from rtsep.training.trainer import Settings, Task
 
 

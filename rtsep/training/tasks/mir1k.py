@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from rtsep.errors import UsageError
 from rtsep.evaluation.scores import sdr, sdr_gain
+from rtsep.training.data.mir1k import SINGERS, Floats, Mir1kMixer, dev_songs, pairs
 from rtsep.training.evaluate import separate
-from rtsep.training.mir1k import SINGERS, Floats, Mir1kMixer, dev_songs, pairs
 from rtsep.training.nets.narrow import BINS, NarrowNet, discriminative, masking
 from rtsep.training.precision import mixed
 from rtsep.training.trainer import Settings, Task
@@ -108,6 +108,6 @@ class Mir1kTask(Task):
 
     @classmethod
     def made(cls, checkpoint: Mapping[str, Any], storage: str) -> Made:
-        from rtsep.training.narrow_graph import made
+        from rtsep.training.graphs.narrow import made
 
         return made(cls.restored(checkpoint), cls.summary, storage)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from rtsep.errors import UsageError
-from rtsep.training.data import Clip, load
+from rtsep.training.data.sources import Clip, load
 from rtsep.training.nets.nmf import BINS, Floats, Nmf, bands
 from rtsep.training.trainer import Run, Settings, Task
 
@@ -83,7 +83,7 @@ class NmfTask(Task):
 
     @classmethod
     def made(cls, checkpoint: Mapping[str, Any], storage: str) -> Made:
-        from rtsep.training.nmf_graph import made
+        from rtsep.training.graphs.nmf import made
 
         model = cls.restored(checkpoint)
         assert isinstance(model, Nmf)
