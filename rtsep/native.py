@@ -83,6 +83,18 @@ def call(typingctx, function, first, second, third):
 
 
 @intrinsic
+def call_with_five(typingctx, function, first, second, third, fourth, fifth):
+    """`call` of a function with five parameters."""
+
+    def codegen(context, builder, signature, args):
+        word = ir.IntType(64)
+        target = builder.inttoptr(args[0], ir.FunctionType(word, [word] * 5).as_pointer())
+        return builder.call(target, args[1:])
+
+    return types.int64(*[types.intp] * 6), codegen
+
+
+@intrinsic
 def address_of(typingctx, pointer):
     """Address of a ``void *`` that a C caller handed over, as an integer."""
 

@@ -21,6 +21,7 @@ _MODULES = (
     "rtsep.io.jack_callbacks",
     "rtsep.io.portaudio_callback",
     "rtsep.io.pulse_loops",
+    "rtsep.separators.gru",
     "rtsep.separators.kernels",
     "rtsep.separators.onnx",
     "rtsep.io.demo",

@@ -15,12 +15,15 @@ import weakref
 from collections.abc import Mapping
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtsep.errors import first_line
+
+if TYPE_CHECKING:
+    from rtsep.separators.ort_gru import Operator
 
 #: Names of the library on Linux, macOS and Windows, in the package's folder ``capi``.
 _PATTERNS = ("libonnxruntime.so*", "libonnxruntime.*dylib", "onnxruntime.dll")
@@ -36,6 +39,9 @@ _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "SetSessionGraphOptimizationLevel": (23, (c_void_p, c_int)),
     "SetIntraOpNumThreads": (24, (c_void_p, c_int)),
     "SetInterOpNumThreads": (25, (c_void_p, c_int)),
+    "CreateCustomOpDomain": (26, (c_char_p, c_void_p)),
+    "CustomOpDomain_Add": (27, (c_void_p, c_void_p)),
+    "AddCustomOpDomain": (28, (c_void_p, c_void_p)),
     "SessionGetInputCount": (30, (c_void_p, c_void_p)),
     "SessionGetOutputCount": (31, (c_void_p, c_void_p)),
     "SessionGetInputTypeInfo": (33, (c_void_p, c_size_t, c_void_p)),
@@ -43,6 +49,7 @@ _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "SessionGetInputName": (36, (c_void_p, c_size_t, c_void_p, c_void_p)),
     "SessionGetOutputName": (37, (c_void_p, c_size_t, c_void_p, c_void_p)),
     "CreateTensorWithDataAsOrtValue": (49, (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_int, c_void_p)),
+    "GetTensorMutableData": (51, (c_void_p, c_void_p)),
     "CastTypeInfoToTensorInfo": (55, (c_void_p, c_void_p)),
     "GetTensorElementType": (60, (c_void_p, c_void_p)),
     "GetDimensionsCount": (61, (c_void_p, c_void_p)),
@@ -51,15 +58,22 @@ _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "CreateCpuMemoryInfo": (69, (c_int, c_int, c_void_p)),
     "AllocatorFree": (76, (c_void_p, c_void_p)),
     "GetAllocatorWithDefaultOptions": (78, (c_void_p,)),
+    "KernelInfoGetAttribute_float": (85, (c_void_p, c_char_p, c_void_p)),
+    "KernelInfoGetAttribute_int64": (86, (c_void_p, c_char_p, c_void_p)),
+    "KernelInfoGetAttribute_string": (87, (c_void_p, c_char_p, c_void_p, c_void_p)),
+    "KernelContext_GetInput": (90, (c_void_p, c_size_t, c_void_p)),
+    "KernelContext_GetOutput": (91, (c_void_p, c_size_t, c_void_p, c_size_t, c_void_p)),
     "GetAvailableProviders": (125, (c_void_p, c_void_p)),
     "ReleaseAvailableProviders": (126, (c_void_p, c_int)),
     "AddSessionConfigEntry": (130, (c_void_p, c_char_p, c_char_p)),
     "CreateIoBinding": (134, (c_void_p, c_void_p)),
     "BindInput": (136, (c_void_p, c_char_p, c_void_p)),
     "BindOutput": (137, (c_void_p, c_char_p, c_void_p)),
+    "KernelInfo_GetInputTypeInfo": (234, (c_void_p, c_size_t, c_void_p)),
+    "KernelInfoGetConstantInput_tensor": (249, (c_void_p, c_size_t, c_void_p, c_void_p)),
 }
 _RELEASES = {"Status": 93, "Session": 95, "Value": 96, "TypeInfo": 98, "SessionOptions": 100, "IoBinding": 135}
-_ERROR_MESSAGE, _RUN_WITH_BINDING = 2, 133
+_CREATE_STATUS, _ERROR_MESSAGE, _RUN_WITH_BINDING = 0, 2, 133
 #: Names of `ONNXTensorElementDataType`, as the Python package has them.
 _TYPES = (
     "undefined",
@@ -75,7 +89,7 @@ _TYPES = (
     "float16",
     "double",
 )
-_FLOAT, _FATAL, _SEQUENTIAL, _ALL_OPTIMISATIONS, _ARENA, _DEFAULT_MEMORY = 1, 4, 0, 99, 1, 0
+_FLOAT, _FATAL, _SEQUENTIAL, _ALL_OPTIMISATIONS, _ARENA, _DEFAULT_MEMORY, _FAIL = 1, 4, 0, 99, 1, 0, 1
 #: Settings of a session, for the Python package too.
 CONFIG = {
     "session.intra_op.allow_spinning": "0",
@@ -118,6 +132,8 @@ class Library:
         self.version: str = ctypes.CFUNCTYPE(c_char_p)(get_version)().decode()
         #: Address of ``OrtStatus *RunWithBinding(session, run options or 0, binding)``.
         self.run: int = api[_RUN_WITH_BINDING]
+        self._api = api
+        self._status = ctypes.CFUNCTYPE(c_void_p, c_int, c_char_p)(api[_CREATE_STATUS])
         self._message = ctypes.CFUNCTYPE(c_char_p, c_void_p)(api[_ERROR_MESSAGE])
         self._functions = {
             name: ctypes.CFUNCTYPE(c_void_p, *kinds)(api[index]) for name, (index, kinds) in _FUNCTIONS.items()
@@ -147,11 +163,44 @@ class Library:
         """Free an object of kind ``"Value"``, ``"Session"`` and so on."""
         self._releases[kind](thing)
 
+    def address(self, name: str) -> int:
+        """Address of a function, for compiled code."""
+        return int(self._api[_FUNCTIONS[name][0]])
+
+    def status(self, text: str) -> int:
+        """A new `OrtStatus` that says so; ONNX Runtime, to which it is handed, frees it."""
+        return int(self._status(_FAIL, text.encode()))
+
     def message(self, status: int) -> str:
         """What a status says, in one line; the status is freed [any thread]."""
         text = self._message(status).decode(errors="replace")
         self.release("Status", status)
         return first_line(text) or "no reason given"
+
+    def tensor_type(self, info: int) -> tuple[str, tuple[int | str | None, ...]]:
+        """Type and shape of an `OrtTypeInfo`; a size that is not fixed is its name."""
+        info = self.make("CastTypeInfoToTensorInfo", info)
+        if not info:
+            return "value other than a tensor", ()
+        element = self.get(c_int, "GetTensorElementType", info)
+        rank = self.get(c_size_t, "GetDimensionsCount", info)
+        sizes, names = (c_int64 * rank)(), (c_char_p * rank)()
+        self.call("GetDimensions", info, sizes, rank)
+        self.call("GetSymbolicDimensions", info, names, rank)
+        shape = (
+            size if size >= 0 else (name.decode() if name else None) for size, name in zip(sizes, names, strict=True)
+        )
+        return f"tensor({_TYPES[element] if element < len(_TYPES) else element})", tuple(shape)
+
+    @functools.cached_property
+    def gru(self) -> Operator | None:
+        """Our own operator GRU; None where ONNX Runtime does not take it."""
+        from rtsep.separators.ort_gru import Operator
+
+        try:
+            return Operator(self)
+        except RuntimeError:
+            return None
 
     def providers(self) -> list[str]:
         """Names of what nets can run on, such as ``CUDAExecutionProvider``."""
@@ -195,6 +244,18 @@ class Session:
 
     def __init__(self, library: Library, data: bytes) -> None:
         self.library = library
+        # Nodes that name functions for their gates cannot be told apart from those that do not.
+        own = library.gru if b"GRU" in data and b"activations" not in data else None
+        #: Address of the `OrtSession`.
+        self.address = 0 if own is None else self._opened(data, own.domain)
+        if not self.address:
+            self.address = self._opened(data)
+        self._owned: list[tuple[str, int]] = [("Session", self.address)]
+        weakref.finalize(self, _release, library, self._owned, own).atexit = False
+
+    def _opened(self, data: bytes, domain: int = 0) -> int:
+        """A new session; with `domain`, operators of our own, 0 if they do not suit the net."""
+        library = self.library
         options = library.make("CreateSessionOptions")
         try:
             library.call("SetIntraOpNumThreads", options, 1)
@@ -204,12 +265,15 @@ class Session:
             library.call("SetSessionLogSeverityLevel", options, _FATAL)
             for key, value in CONFIG.items():
                 library.call("AddSessionConfigEntry", options, key.encode(), value.encode())
-            #: Address of the `OrtSession`.
-            self.address = library.make("CreateSessionFromArray", library.environment, data, len(data), options)
+            if domain:
+                library.call("AddCustomOpDomain", options, domain)
+            return library.make("CreateSessionFromArray", library.environment, data, len(data), options)
+        except RuntimeError:
+            if domain:
+                return 0
+            raise
         finally:
             library.release("SessionOptions", options)
-        self._owned: list[tuple[str, int]] = [("Session", self.address)]
-        weakref.finalize(self, _release, library, self._owned).atexit = False
 
     def get_inputs(self) -> list[Tensor]:
         """Inputs of the net."""
@@ -226,24 +290,9 @@ class Session:
             name = ctypes.string_at(text).decode()
             library.call("AllocatorFree", library.allocator, text)
             info = library.make(f"SessionGet{side}TypeInfo", self.address, index)
-            found.append(Tensor(name, *self._type(library.make("CastTypeInfoToTensorInfo", info))))
+            found.append(Tensor(name, *library.tensor_type(info)))
             library.release("TypeInfo", info)
         return found
-
-    def _type(self, info: int) -> tuple[str, tuple[int | str | None, ...]]:
-        """Type and shape; a size that is not fixed is its name."""
-        if not info:
-            return "value other than a tensor", ()
-        library = self.library
-        element = library.get(c_int, "GetTensorElementType", info)
-        rank = library.get(c_size_t, "GetDimensionsCount", info)
-        sizes, names = (c_int64 * rank)(), (c_char_p * rank)()
-        library.call("GetDimensions", info, sizes, rank)
-        library.call("GetSymbolicDimensions", info, names, rank)
-        shape = (
-            size if size >= 0 else (name.decode() if name else None) for size, name in zip(sizes, names, strict=True)
-        )
-        return f"tensor({_TYPES[element] if element < len(_TYPES) else element})", tuple(shape)
 
     def tensor(self, array: NDArray[np.float32]) -> int:
         """Address of an `OrtValue` that shares the memory of `array`, which the caller keeps."""
@@ -270,6 +319,6 @@ class Session:
         return made
 
 
-def _release(library: Library, owned: list[tuple[str, int]]) -> None:
+def _release(library: Library, owned: list[tuple[str, int]], operator: Operator | None) -> None:  # which must live
     for kind, thing in reversed(owned):
         library.release(kind, thing)

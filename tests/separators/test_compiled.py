@@ -122,13 +122,17 @@ def test_the_same_bits_as_in_python(make: Callable, name: str, channels: int) ->
 def test_the_c_library_gives_the_same_bits_as_the_python_package(
     make: Callable, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    separator, spec = make(name, 2)
+    with_gru, spec = make(name, 2)
+    monkeypatch.setitem(vars(ort.library()), "gru", None)  # ours rounds otherwise
+    separator, _ = make(name, 2)
     assert isinstance(separator._net, CompiledNet)
     monkeypatch.setattr(ort, "library", lambda: None)
     other, _ = make(name, 2)
     assert isinstance(other._net, Net)
     spectra = spectra_of(spec, 200)
-    np.testing.assert_array_equal(run(separator, spectra, separator.process), run(other, spectra, other.process))
+    wanted = run(other, spectra, other.process)
+    np.testing.assert_array_equal(run(separator, spectra, separator.process), wanted)
+    np.testing.assert_allclose(run(with_gru, spectra, with_gru.process), wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("library", [True, False])

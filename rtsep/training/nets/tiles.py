@@ -17,35 +17,13 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rtsep.dsp.activations import sigmoid, tanh
+
 FRAMES = 16  # that go along the bands together
 COLUMNS = 4  # bands that go through time together
 EPSILON = 1e-5  # torch's, of a layer normalisation
 
 # mypy: disable-error-code="no-untyped-def, misc, no-untyped-call"
-
-
-@njit(fastmath=True, error_model="numpy", inline="always")
-def _tanh(x):
-    """Hyperbolic tangent to some 1e-7, without branches or tables (a quotient of polynomials, as in Eigen)."""
-    x = min(max(x, np.float32(-7.9)), np.float32(7.9))
-    q = x * x
-    top = np.float32(-2.76076847742355e-16)
-    top = top * q + np.float32(2.00018790482477e-13)
-    top = top * q + np.float32(-8.60467152213735e-11)
-    top = top * q + np.float32(5.12229709037114e-08)
-    top = top * q + np.float32(1.48572235717979e-05)
-    top = top * q + np.float32(6.37261928875436e-04)
-    top = top * q + np.float32(4.89352455891786e-03)
-    low = np.float32(1.19825839466702e-06)
-    low = low * q + np.float32(1.18534705686654e-04)
-    low = low * q + np.float32(2.26843463243900e-03)
-    low = low * q + np.float32(4.89352518554385e-03)
-    return x * top / low
-
-
-@njit(fastmath=True, error_model="numpy", inline="always")
-def _sigmoid(x):
-    return np.float32(0.5) + np.float32(0.5) * _tanh(np.float32(0.5) * x)
 
 
 @njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
@@ -68,10 +46,10 @@ def _both_ways(products, weight, bias, states, gates):
                 s = states[k, i]
                 r_out, z_out, n_out, q_out = gates[0, k, i], gates[1, k, i], gates[2, k, i], gates[3, k, i]
                 for u in range(units):
-                    r = _sigmoid(p[of + u] + w[u] + b[u])
-                    z = _sigmoid(p[of + units + u] + w[units + u] + b[units + u])
+                    r = sigmoid(p[of + u] + w[u] + b[u])
+                    z = sigmoid(p[of + units + u] + w[units + u] + b[units + u])
                     passed = w[2 * units + u] + b[2 * units + u]
-                    n = _tanh(p[of + 2 * units + u] + r * passed)
+                    n = tanh(p[of + 2 * units + u] + r * passed)
                     after = n + z * (now[u] - n)
                     now[u] = after
                     s[at + u] = after
@@ -131,9 +109,9 @@ def _means(values, start, states):
             gate, new = values[t, i, :size], values[t, i, size:]
             before, after = states[t, i], states[t + 1, i]
             for u in range(size):
-                gate[u] = _sigmoid(gate[u])
+                gate[u] = sigmoid(gate[u])
             for u in range(size):
-                new[u] = _tanh(new[u])
+                new[u] = tanh(new[u])
             for u in range(size):
                 after[u] = new[u] + gate[u] * (before[u] - new[u])
 
