@@ -23,6 +23,7 @@ from rtsep.separators import features, ort, session
 from rtsep.separators.compiled_net import CompiledNet
 from rtsep.separators.manifest import Manifest
 from rtsep.separators.onnx import OnnxSeparator
+from rtsep.separators.ort_session import Session
 from rtsep.separators.registry import create, names
 
 _SAMPLERATE = 48000
@@ -100,7 +101,7 @@ def rows(name: str, runs: int, paced: int) -> list[Row]:
     nets: list[tuple[dict[str, Any], session.Net | CompiledNet]] = []
     wanted = np.zeros(1, np.float32)
     if library is not None:
-        opened_in_c, shape = ort.Session(library, data), session.mask_shape(manifest, feature)
+        opened_in_c, shape = Session(library, data), session.mask_shape(manifest, feature)
         net = CompiledNet(manifest, opened_in_c, feature, shape, wanted)
         nets.append(({"device": "cpu", "threads": 1, "binding": IN_C}, net))
     for threads in (1, 2):

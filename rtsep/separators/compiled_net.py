@@ -14,7 +14,7 @@ from rtsep.separators.features import Feature, hold_mask, share_out, write_featu
 from rtsep.separators.gate import Gate, gate_step
 from rtsep.separators.kernels import ramp, separate_signature
 from rtsep.separators.manifest import MOST_TURNS, Manifest
-from rtsep.separators.ort import Session
+from rtsep.separators.ort_session import Session
 from rtsep.spec import StreamSpec
 
 WARM_UP_RUNS = 8

@@ -10,18 +10,17 @@ Source: ``OrtCustomOp`` of ``onnxruntime_c_api.h``.
 from __future__ import annotations
 
 import ctypes
+import functools
 from ctypes import CFUNCTYPE, c_float, c_int, c_int64, c_size_t, c_void_p
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtsep.separators import gru
+from rtsep.separators.ort import FLOAT, Library
 
-if TYPE_CHECKING:
-    from rtsep.separators.ort import Library
-
-_INPUTS, _FLOAT, _REQUIRED, _INVALID, _LATEST = 4, 1, 0, 2, 2**31 - 1
+_INPUTS, _LATEST = 4, 2**31 - 1
 _NUMBER, _OF_INPUT = CFUNCTYPE(c_int, c_void_p), CFUNCTYPE(c_int, c_void_p, c_size_t)
 _SIZE, _TEXT = CFUNCTYPE(c_size_t, c_void_p), CFUNCTYPE(c_void_p, c_void_p)
 _CREATE = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, ctypes.POINTER(c_void_p))
@@ -80,7 +79,7 @@ class Operator:
         self._kernels: dict[int, list[NDArray[Any]]] = {}
         self._name = ctypes.create_string_buffer(b"GRU")
         one, zero = _NUMBER(lambda _: 1), _OF_INPUT(lambda _, __: 0)
-        as_float = _OF_INPUT(lambda _, __: _FLOAT)
+        as_float = _OF_INPUT(lambda _, __: FLOAT)
         self._struct = _Operator(
             version=18,
             GetName=_TEXT(lambda _: ctypes.addressof(self._name)),
@@ -176,3 +175,12 @@ class Operator:
         data = self._library.make("GetTensorMutableData", value)
         count = int(np.prod(shape))
         return np.ctypeslib.as_array((c_float * count).from_address(data)).reshape(shape).copy()
+
+
+@functools.cache
+def operator(library: Library) -> Operator | None:
+    """The operator of a library; None where ONNX Runtime does not take it."""
+    try:
+        return Operator(library)
+    except RuntimeError:
+        return None

@@ -20,6 +20,7 @@ from rtsep.separators import ort as c_library
 from rtsep.separators.compiled_net import WARM_UP_RUNS, CompiledNet, after, silent_runs
 from rtsep.separators.features import Feature
 from rtsep.separators.manifest import Manifest
+from rtsep.separators.ort_session import CONFIG, Session
 
 CUDA = "CUDAExecutionProvider"
 
@@ -111,7 +112,7 @@ def _net_in_c(
     feature: Feature,
     stems_wanted: NDArray[np.float32] | None,
 ) -> CompiledNet:
-    session = c_library.Session(library, data)
+    session = Session(library, data)
     check_tensors(manifest, session, feature)
     return CompiledNet(manifest, session, feature, mask_shape(manifest, feature), stems_wanted)
 
@@ -129,7 +130,7 @@ def _options(ort: ModuleType) -> Any:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 4  # errors come as exceptions; the same text on stderr would be said twice
-    for key, value in c_library.CONFIG.items():
+    for key, value in CONFIG.items():
         options.add_session_config_entry(key, value)
     return options
 

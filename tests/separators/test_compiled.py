@@ -15,7 +15,7 @@ from numba import njit
 
 from rtsep.io.demo import demo_stems
 from rtsep.native import call
-from rtsep.separators import kernels, ort, registry
+from rtsep.separators import kernels, ort, ort_session, registry
 from rtsep.separators.base import Mask, Separator, Spectrum
 from rtsep.separators.compiled_net import CompiledNet
 from rtsep.separators.midside import MidSide
@@ -123,7 +123,7 @@ def test_the_c_library_gives_the_same_bits_as_the_python_package(
     make: Callable, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_gru, spec = make(name, 2)
-    monkeypatch.setitem(vars(ort.library()), "gru", None)  # ours rounds otherwise
+    monkeypatch.setattr(ort_session, "operator", lambda _: None)  # ours rounds otherwise
     separator, _ = make(name, 2)
     assert isinstance(separator._net, CompiledNet)
     monkeypatch.setattr(ort, "library", lambda: None)
@@ -181,7 +181,10 @@ def test_tensors_are_described_as_by_the_python_package() -> None:
     ]
     graph = h.make_graph(nodes, "types", inputs, outputs)
     data = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8).SerializeToString()
-    session, other = ort.Session(library, data), package.InferenceSession(data, providers=["CPUExecutionProvider"])
+    session, other = (
+        ort_session.Session(library, data),
+        package.InferenceSession(data, providers=["CPUExecutionProvider"]),
+    )
     for found, wanted in ((session.get_inputs(), other.get_inputs()), (session.get_outputs(), other.get_outputs())):
         assert [(t.name, t.type, list(t.shape)) for t in found] == [(t.name, t.type, t.shape) for t in wanted]
     assert library.version == package.__version__

@@ -11,7 +11,9 @@ import pytest
 from numba import njit
 
 from rtsep.native import call
-from rtsep.separators import gru, ort
+from rtsep.separators import gru, ort, ort_session
+from rtsep.separators.ort_gru import operator
+from rtsep.separators.ort_session import Session
 from tests.conftest import need
 
 onnx = pytest.importorskip("onnx")
@@ -26,9 +28,10 @@ def net(
     ways: int = 2,
     constant: bool = True,
     first: bool = False,
+    last: bool = False,
     **attributes: Any,
 ) -> bytes:
-    """A net of one GRU, whose weights may be an input and which may begin with another state than zeros."""
+    """A net of one GRU; weights may be an input, the first states other than zeros, the last ones an output."""
     draw = np.random.default_rng(3)
     shapes = {"w": (ways, 3 * units, inputs), "r": (ways, 3 * units, units), "b": (ways, 6 * units)}
     weights = {name: 0.3 * draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
@@ -40,7 +43,7 @@ def net(
         names += ["", "h"]
     settings = {"direction": "bidirectional", "hidden_size": units, "linear_before_reset": 1} | attributes
     graph = h.make_graph(
-        [h.make_node("GRU", names, ["y"], **settings)],
+        [h.make_node("GRU", names, ["y", "last"] if last else ["y"], **settings)],
         "gru",
         [h.make_tensor_value_info(name, FLOAT, shape) for name, shape in given.items()],
         [h.make_tensor_value_info("y", FLOAT, [bands, ways, 1, units])],
@@ -59,12 +62,13 @@ def library() -> ort.Library:
 
 
 def kernels(library: ort.Library) -> int:
-    return 0 if library.gru is None else len(library.gru._kernels)
+    found = operator(library)
+    return 0 if found is None else len(found._kernels)
 
 
 def player(library: ort.Library, data: bytes) -> Callable[..., np.ndarray]:
     """A session, as a function from its inputs to its output."""
-    session = ort.Session(library, data)
+    session = Session(library, data)
 
     def play(**given: np.ndarray) -> np.ndarray:
         bands = len(given["x"])
@@ -128,6 +132,7 @@ def test_what_is_no_number_is_gone_with_its_frame(library: ort.Library) -> None:
         {"clip": 0.1},
         {"activations": ["HardSigmoid", "Tanh"] * 2},
         {"first": True},
+        {"last": True},
         {"constant": False},
         {"bands": "any"},
     ],
@@ -149,14 +154,14 @@ def test_a_net_with_both_kinds_is_left_to_onnx_runtime(library: ort.Library) -> 
         onnx.compose.add_prefix(one, "a_"), onnx.compose.add_prefix(other, "b_"), io_map=[]
     )
     before = kernels(library)
-    session = ort.Session(library, both.SerializeToString())
+    session = Session(library, both.SerializeToString())
     assert len(session.get_outputs()) == 2
     assert kernels(library) == before
 
 
 def test_kernels_go_with_their_session(library: ort.Library) -> None:
     before = kernels(library)
-    session = ort.Session(library, net())
+    session = Session(library, net())
     assert kernels(library) == before + 1
     del session
     gc.collect()
@@ -164,11 +169,11 @@ def test_kernels_go_with_their_session(library: ort.Library) -> None:
 
 
 def test_without_a_place_for_operators(library: ort.Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(library.__dict__, "gru", None)
+    monkeypatch.setattr(ort_session, "operator", lambda _: None)
     data, x = net(), sound()
     np.testing.assert_array_equal(player(library, data)(x=x), stock(data, x=x))
 
 
 def test_what_is_no_net_is_refused(library: ort.Library) -> None:
     with pytest.raises(RuntimeError, match="[Pp]rotobuf|[Mm]odel"):
-        ort.Session(library, b"GRU, but no net")
+        Session(library, b"GRU, but no net")

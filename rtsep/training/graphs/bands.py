@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from onnx import helper
 
+from rtsep.training.graphs.builder import Builder
 from rtsep.training.graphs.graph import Carried
 from rtsep.training.nets.bands import BANDS, COUNT, DOUBT, MARGIN, Bands, edges
 from rtsep.training.nets.spectrum import BINS
-
-if TYPE_CHECKING:
-    from rtsep.training.graphs.live import Builder
 
 
 def carried(net: Bands) -> Carried:

@@ -13,11 +13,11 @@ import json
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from rtsep.training.graphs import bands
-from rtsep.training.graphs.graph import OPSET, Carried, Graph, Memory
+from rtsep.training.graphs.builder import Builder
+from rtsep.training.graphs.graph import OPSET, Carried, Memory
 from rtsep.training.nets.live import FEATURES, Live
 from rtsep.training.nets.spectrum import BINS, FEATURE_MEAN, FEATURE_SCALE, SILENCE
 
@@ -35,51 +35,14 @@ def carried(model: Live) -> Carried:
     return {name: (f"{name}_next", value) for name, value in first.items()} | bands.carried(model.bands)
 
 
-class Builder:
-    """A graph under construction with the weights of a net."""
-
-    def __init__(self, model: Live, half: bool) -> None:
-        self.graph = Graph()
-        self.model = model
-        self.half = half
-        self._single: set[str] = set()
-        self.weights = {k: v.detach().float().cpu().contiguous().numpy() for k, v in model.state_dict().items()}
-
-    def weight(self, name: str) -> str:
-        """A weight of the net under its own name; stored in half precision where that is wanted."""
-        value: NDArray = self.weights[name]
-        if not self.half or value.ndim < 2:
-            return self.graph.constant(name, value)
-        single = f"{name}_single"
-        if single in self._single:
-            return single
-        self._single.add(single)
-        return self.graph.add("Cast", [self.graph.constant(name, value.astype(np.float16))], single, to=1)
-
-    def reshape(self, x: str, output: str, *shape: int) -> str:
-        """`x` in another shape."""
-        return self.graph.add("Reshape", [x, self.graph.shape(*shape)], output)
-
-    def linear(self, name: str, x: str) -> str:
-        """A dense layer: ``x W' + b``."""
-        weights = [self.weight(f"{name}.{kind}") for kind in ("weight", "bias")]
-        return self.graph.add("Gemm", [x, *weights], name, transB=1)
-
-    def split(self, x: str, sizes: list[int], names: list[str]) -> list[str]:
-        """`x` in parts along its second axis."""
-        node = helper.make_node("Split", [x, self.graph.shape(*sizes)], names, name=f"{x}_split", axis=1)
-        self.graph.nodes.append(node)
-        return names
-
-
-def _features(b: Builder) -> str:
+def _features(b: Builder, model: Live) -> str:
     """The level normalisation: input to features (1, 4, 1, BINS)."""
-    g, c = b.graph, b.model.config
+    g, c = b.graph, model.config
     # A damaged frame must not stay in the state: NaN counts as silence, infinity as very loud.
     x = g.add("Where", [g.add("IsNaN", ["field"], "is_nan"), g.number(0.0), "field"], "whole")
     x = g.add("Clip", [x, g.number(-1.0), g.number(1e6)], "bounded")
     g.nodes.append(helper.make_node("Split", [x, g.shape(2, 2)], ["magnitudes", "relations"], name="parts", axis=0))
-    tilted = g.add("Mul", ["magnitudes", g.constant("tilt", b.model.tilt.cpu().numpy()[None])], "tilted")
+    tilted = g.add("Mul", ["magnitudes", g.constant("tilt", model.tilt.cpu().numpy()[None])], "tilted")
     mean = g.add("ReduceMean", [g.add("ReduceL2", [tilted], "both", axes=[0], keepdims=1)], "mean", axes=[1])
     fresh = g.add("Concat", [mean, g.constant("one", np.ones((1, 1), np.float32))], "fresh", axis=1)
     decayed = g.add("Mul", ["level", g.number(c.level_decay)], "decayed")
@@ -98,7 +61,7 @@ def streaming_graph(model: Live, half: bool = False) -> tuple[onnx.ModelProto, C
     """The ONNX model of a trained net, and the states of one copy; `half`: weights stored in float16."""
     b = Builder(model.eval(), half)
     g = b.graph
-    drawn = bands.drawn(b, model.bands, g.carry(recent(model), _features(b)))
+    drawn = bands.drawn(b, model.bands, g.carry(recent(model), _features(b, model)))
     g.add("Sigmoid", [b.reshape(drawn, "drawn_rows", 2, BINS)], "mask")
     states = carried(model)
 
