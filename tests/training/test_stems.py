@@ -81,7 +81,7 @@ def test_streaming_onnx_equals_torch(config):
     proto, states = streaming_graph(model)
     assert deviation(model, proto.SerializeToString(), states) <= 1e-4
     shares = model.infer_shares(torch.rand(60, BINS) * 10)
-    assert shares.std() > 0.02 and shares.min() >= 0 and shares.sum(1).max() <= 1
+    assert shares.std() > 0.02 and shares.min() >= 0 and shares.sum(1).max() <= 1 + 1e-6  # rounded
 
 
 @pytest.mark.parametrize("config", [SMALL, REMEMBERING])

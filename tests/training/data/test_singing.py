@@ -209,7 +209,7 @@ def test_what_is_missing_is_said_in_one_line(module: str, tmp_path: Path):
         str(tmp_path / "no.sf2"),
     ]
     done = subprocess.run(
-        [sys.executable, "-m", f"rtsep.training.{module}", *arguments], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", f"rtsep.training.data.{module}", *arguments], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
